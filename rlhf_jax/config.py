@@ -1,0 +1,342 @@
+"""What a run is: frozen dataclasses, free of JAX so that `--help` answers at once.
+
+A field of type `Sweep` is a float that the compiled program takes as an argument: give it
+a tuple and the run covers the grid of all such tuples × seeds in one compile. Every other
+field is static: it fixes a shape, a function or a file.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+Sweep = float | tuple[float, ...]
+
+
+class ConfigError(ValueError):
+    """A setting that cannot be run. The message says which one and why, in one line."""
+
+
+@dataclass(frozen=True)
+class World:
+    """Where prompts and the gold utility come from."""
+
+    name: Literal["words", "probe"] = "words"
+    length: int = 16
+    """Longest response in tokens, EOS not counted."""
+    held_out: float = 0.2
+    """Share of the rated words that is never shown to anyone and measures the reward model."""
+    nonword_value: Sweep = -1.0
+    """What people feel about a string that nobody rated (words), in rating units −4…4."""
+    symbols: int = 4
+    """Size of the enumerable language's alphabet (probe)."""
+
+
+@dataclass(frozen=True)
+class Model:
+    """One Llama-style transformer; policy, value and reward model share its shape."""
+
+    width: int = 64
+    layers: int = 3
+    heads: int = 4
+    kv_heads: int = 2
+    mlp: int = 192
+    """Hidden width of SwiGLU."""
+    rope_theta: float = 10_000.0
+    norm_eps: float = 1e-5
+
+
+@dataclass(frozen=True)
+class Adam:
+    """AdamW with a global gradient clip and a linear warm-up, then linear decay."""
+
+    learning_rate: Sweep = 1e-3
+    final: Sweep = 0.1
+    """Learning rate at the last step, as a share of `learning_rate`."""
+    warmup: int = 20
+    """Steps of linear warm-up."""
+    clip: Sweep = 1.0
+    """Largest global norm of the gradient."""
+    weight_decay: Sweep = 0.0
+    b1: float = 0.9
+    b2: float = 0.999
+    eps: float = 1e-8
+
+
+@dataclass(frozen=True)
+class Human:
+    """The person H who compares two samples; see `rlhf_jax.humans.Human`."""
+
+    rationality: Sweep = float("inf")
+    """β, per rating unit. ∞: picks what they perceive as better; 0: a coin."""
+    lapse: Sweep = 0.0
+    """Probability of answering at random."""
+    tie: Sweep = 0.0
+    """Differences of at most this many rating units are called a tie."""
+
+
+@dataclass(frozen=True)
+class Pretrain:
+    """Step 0: π_θ models the data."""
+
+    epochs: int = 12
+    """0 skips it: the policy starts from random weights."""
+    batch: int = 128
+    adam: Adam = field(default_factory=lambda: Adam(learning_rate=3e-3, weight_decay=0.01))
+    shared: bool = True
+    """One base model for all seeds, as in practice; false pretrains one per seed."""
+    seed: int = 0
+    """Seed of the shared base model."""
+    load: str = ""
+    """A run directory whose base model is used instead of pretraining."""
+
+
+@dataclass(frozen=True)
+class Collect:
+    """Step 1: x ~ π_θ, y = f(H, x, ε)."""
+
+    mode: Literal["online", "offline"] = "online"
+    """online: people see what the policy says now; offline: rated training words only."""
+    comparisons: int = 4096
+    """Pairs shown to people in each round, for each seed."""
+
+
+@dataclass(frozen=True)
+class Reward:
+    """Step 2: min_φ Σ ℓ(r_φ(x), y) + λ_r(φ)."""
+
+    loss: Literal["bradley_terry", "bayesian_personalised_ranking"] = "bradley_terry"
+    epochs: int = 4
+    """Passes over the feedback collected so far, each round."""
+    batch: int = 128
+    l2: Sweep = 0.0
+    """Weight of Σφ² in λ_r."""
+    centring: Sweep = 0.01
+    """Weight of (r(a) + r(b))² in λ_r."""
+    adam: Adam = field(default_factory=lambda: Adam(learning_rate=1e-3, weight_decay=0.01))
+
+
+@dataclass(frozen=True)
+class PPO:
+    """Step 3: max_θ E[r_φ(x) − β_KL Σ_t log π_θ/π_ref]."""
+
+    iterations: int = 40
+    """Rollouts, each followed by `epochs` passes over it, per round."""
+    batch: int = 128
+    """Episodes per iteration."""
+    epochs: int = 4
+    minibatches: int = 2
+    """Optimiser steps per epoch."""
+    temperature: Sweep = 1.0
+    """Sampling temperature; all log-probabilities are taken at it."""
+    kl_weight: Sweep = 0.05
+    """β_KL, in deviations of the reward per nat."""
+    kl_target: Sweep = 6.0
+    """Nats per episode that the adaptive controller aims at."""
+    kl_horizon: Sweep = float("inf")
+    """Episodes over which the controller adapts; ∞ keeps `kl_weight` fixed."""
+    clip: Sweep = 0.2
+    value_clip: Sweep = 0.2
+    discount: Sweep = 1.0
+    gae_lambda: Sweep = 0.95
+    entropy: Sweep = 0.0
+    """Weight of the entropy bonus."""
+    adam: Adam = field(
+        default_factory=lambda: Adam(learning_rate=1e-3, warmup=0, final=1.0, eps=1e-5)
+    )
+    value_learning_rate: Sweep = 1e-3
+
+
+@dataclass(frozen=True)
+class Evaluate:
+    """What is measured before and after: samples of each policy, scored by gold."""
+
+    samples: int = 512
+    """Sampled responses per seed."""
+    shown: int = 40
+    """Sampled responses per seed that are written to samples.jsonl."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """Where a run lives and how it is executed; nothing here changes its numbers."""
+
+    directory: str = "runs"
+    chunk: int = 10
+    """Steps of PPO per compiled call, and so between two looks at the progress display."""
+    checkpoint_seconds: float = 20.0
+    """Least time between two checkpoints; 0 writes one after every call."""
+    keep: int = 2
+    """Checkpoints kept."""
+    devices: int = 0
+    """Devices used; 0 takes all (on a CPU: one virtual device per core)."""
+    seeds_by: Literal["auto", "vmap", "map"] = "auto"
+    """How one device runs several seeds: at once (vmap, accelerators) or in turn (map, CPU)."""
+    cache: str = ""
+    """Folder of compiled programs; empty takes the user's cache folder, 'none' keeps none."""
+
+
+@dataclass(frozen=True)
+class Config:
+    """One RLHF run: a world, its people and the four steps, for a population of seeds."""
+
+    name: str = "run"
+    seeds: int = 8
+    first_seed: int = 0
+    rounds: int = 1
+    """How often collect → fit → optimise is repeated."""
+    world: World = field(default_factory=World)
+    model: Model = field(default_factory=Model)
+    human: Human = field(default_factory=Human)
+    pretrain: Pretrain = field(default_factory=Pretrain)
+    collect: Collect = field(default_factory=Collect)
+    reward: Reward = field(default_factory=Reward)
+    ppo: PPO = field(default_factory=PPO)
+    evaluate: Evaluate = field(default_factory=Evaluate)
+    run: Run = field(default_factory=Run)
+
+
+SECTIONS = (World, Model, Adam, Human, Pretrain, Collect, Reward, PPO, Evaluate, Run, Config)
+
+
+def is_sweep(f: dataclasses.Field[Any]) -> bool:
+    """True for the fields that a compiled program takes as an argument."""
+    return f.type == "Sweep"
+
+
+def leaves(config: Any, prefix: str = "") -> dict[str, Any]:
+    """The configuration as {dotted path: value}."""
+    out: dict[str, Any] = {}
+    for f in dataclasses.fields(config):
+        value = getattr(config, f.name)
+        if dataclasses.is_dataclass(value):
+            out |= leaves(value, f"{prefix}{f.name}.")
+        else:
+            out[prefix + f.name] = value
+    return out
+
+
+def swept(config: Any, prefix: str = "") -> dict[str, tuple[float, ...]]:
+    """The axes of the grid: every `Sweep` field that holds a tuple."""
+    return {k: v for k, v in leaves(config, prefix).items() if isinstance(v, tuple)}
+
+
+def _require(ok: bool, message: str) -> None:
+    if not ok:
+        raise ConfigError(message)
+
+
+def _in(config: Config, path: str, low: float, high: float) -> None:
+    value = leaves(config)[path]
+    for v in value if isinstance(value, tuple) else (value,):
+        _require(low <= v <= high, f"{path} = {v}: must lie between {low} and {high}")
+
+
+_RANGES: dict[str, tuple[float, float]] = {
+    "seeds": (1, 100_000),
+    "first_seed": (0, 2**31 - 1),
+    "rounds": (1, 10_000),
+    "world.length": (1, 4096),
+    "world.held_out": (0.01, 0.9),
+    "world.nonword_value": (-1e6, 1e6),
+    "world.symbols": (2, 64),
+    "model.width": (2, 2**20),
+    "model.layers": (1, 1000),
+    "model.heads": (1, 2**20),
+    "model.kv_heads": (1, 2**20),
+    "model.mlp": (1, 2**22),
+    "human.rationality": (0, float("inf")),
+    "human.lapse": (0, 1),
+    "human.tie": (0, float("inf")),
+    "pretrain.epochs": (0, 100_000),
+    "pretrain.batch": (1, 2**20),
+    "collect.comparisons": (1, 2**26),
+    "reward.epochs": (1, 100_000),
+    "reward.batch": (1, 2**20),
+    "reward.l2": (0, float("inf")),
+    "reward.centring": (0, float("inf")),
+    "ppo.iterations": (1, 10**7),
+    "ppo.batch": (1, 2**20),
+    "ppo.epochs": (1, 1000),
+    "ppo.minibatches": (1, 2**20),
+    "ppo.temperature": (1e-3, 1e3),
+    "ppo.kl_weight": (0, float("inf")),
+    "ppo.kl_target": (1e-6, float("inf")),
+    "ppo.kl_horizon": (1e-6, float("inf")),
+    "ppo.clip": (0, float("inf")),
+    "ppo.value_clip": (0, float("inf")),
+    "ppo.discount": (0, 1),
+    "ppo.gae_lambda": (0, 1),
+    "ppo.entropy": (0, float("inf")),
+    "ppo.value_learning_rate": (0, float("inf")),
+    "evaluate.samples": (2, 2**20),
+    "evaluate.shown": (0, 2**20),
+    "run.chunk": (1, 10**7),
+    "run.checkpoint_seconds": (0, float("inf")),
+    "run.keep": (1, 1000),
+    "run.devices": (0, 2**16),
+}
+
+
+def validate(config: Config) -> Config:
+    """Returns `config`, or raises `ConfigError` for the first setting that cannot be run."""
+    for path, value in leaves(config).items():
+        if isinstance(value, tuple):
+            _require(len(value) > 0, f"{path}: an empty list has nothing to run")
+            _require(len(set(value)) == len(value), f"{path} = {value}: a value stands twice")
+        for v in value if isinstance(value, tuple) else (value,):
+            _require(v == v, f"{path}: nan is not a number")
+    for path, (low, high) in _RANGES.items():
+        _in(config, path, low, high)
+    for stage in ("pretrain", "reward", "ppo"):
+        _in(config, f"{stage}.adam.learning_rate", 0, float("inf"))
+        _in(config, f"{stage}.adam.warmup", 0, float("inf"))
+        _in(config, f"{stage}.adam.clip", 1e-12, float("inf"))
+    _validate_relations(config)
+    return config
+
+
+def _validate_relations(c: Config) -> None:
+    m = c.model
+    _require(
+        bool(c.name) and "/" not in c.name and c.name not in (".", ".."),
+        f"name = {c.name!r}: must be a plain folder name",
+    )
+    _require(
+        m.width % m.heads == 0,
+        f"model.heads = {m.heads} does not divide model.width = {m.width}",
+    )
+    _require(
+        m.heads % m.kv_heads == 0,
+        f"model.kv_heads = {m.kv_heads} does not divide model.heads = {m.heads}",
+    )
+    _require(
+        m.width // m.heads % 2 == 0,
+        f"model.width / model.heads = {m.width // m.heads}: must be even, RoPE turns pairs",
+    )
+    _require(
+        c.ppo.batch % c.ppo.minibatches == 0,
+        f"ppo.minibatches = {c.ppo.minibatches} does not divide ppo.batch = {c.ppo.batch}",
+    )
+    _require(
+        c.reward.batch <= c.collect.comparisons,
+        f"reward.batch = {c.reward.batch} is more than collect.comparisons = "
+        f"{c.collect.comparisons}",
+    )
+    _require(
+        c.evaluate.shown <= c.evaluate.samples,
+        f"evaluate.shown = {c.evaluate.shown} is more than evaluate.samples = "
+        f"{c.evaluate.samples}",
+    )
+    if c.world.name == "probe":
+        _require(
+            c.world.symbols**c.world.length <= 5000,
+            f"world.symbols ** world.length = {c.world.symbols}^{c.world.length}: the probe "
+            "world is enumerated, keep it at 5000 sequences or fewer",
+        )
+    if c.pretrain.shared:
+        for path in swept(c.pretrain, "pretrain."):
+            raise ConfigError(
+                f"{path} is a list, but pretrain.shared = True gives all runs one base model"
+            )

@@ -1,0 +1,78 @@
+"""Configuration → population: the grid of all swept floats × seeds as one pytree.
+
+Importing this module makes the configuration's dataclasses pytrees: `Sweep` fields are
+leaves, everything else is static. A section of the configuration is therefore the
+hyper-parameter argument of its kernel, with no second list of names to keep in step.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from rlhf_jax import config as cfg
+from rlhf_jax.config import Config
+from rlhf_jax.types import Array, Key
+
+
+def _register(cls: type) -> None:
+    nested = {c.__name__ for c in cfg.SECTIONS}
+    fields = dataclasses.fields(cls)
+    data = [f.name for f in fields if cfg.is_sweep(f) or f.type in nested]
+    meta = [f.name for f in fields if f.name not in data]
+    jax.tree_util.register_dataclass(cls, data_fields=data, meta_fields=meta)
+
+
+for _section in cfg.SECTIONS:
+    _register(_section)
+
+
+class Member(NamedTuple):
+    """One run of the population."""
+
+    seed: int
+    point: dict[str, float]
+    """The swept settings and their values here."""
+
+    def __str__(self) -> str:
+        where = "".join(f", {k} = {v:g}" for k, v in self.point.items())
+        return f"seed {self.seed}{where}"
+
+
+def members(config: Config) -> list[Member]:
+    """Grid point by grid point, all seeds of each: the order of the population axis."""
+    axes = cfg.swept(config)
+    points = [dict(zip(axes, v, strict=True)) for v in itertools.product(*axes.values())]
+    seeds = range(config.first_seed, config.first_seed + config.seeds)
+    return [Member(seed, point) for point in points for seed in seeds]
+
+
+def expand(config: Config) -> Config:
+    """`config` with every `Sweep` leaf an array float32 [members]."""
+    everyone = members(config)
+
+    def walk(section: object, prefix: str) -> object:
+        changes = {}
+        for f in dataclasses.fields(section):  # type: ignore[arg-type]
+            path, value = prefix + f.name, getattr(section, f.name)
+            if dataclasses.is_dataclass(value):
+                changes[f.name] = walk(value, path + ".")
+            elif cfg.is_sweep(f):
+                column = [m.point.get(path, value) for m in everyone]
+                changes[f.name] = jnp.asarray(column, jnp.float32)
+        return dataclasses.replace(section, **changes)  # type: ignore[type-var]
+
+    return walk(config, "")  # type: ignore[return-value]
+
+
+def keys(config: Config) -> Array:
+    """[members] typed keys. The same seed has the same key at every grid point (paired)."""
+    return jnp.stack([seed_key(m.seed) for m in members(config)])
+
+
+def seed_key(seed: int) -> Key:
+    return jax.random.key(seed)

@@ -1,0 +1,1 @@
+"""One file an equation: pretrain, sampling, reward, ppo, evaluate."""

@@ -1,0 +1,1 @@
+"""The only Flax: modules behind `Model(init, apply)`."""

@@ -1,0 +1,1 @@
+"""Pure maths on arrays, written for one example."""

@@ -1,0 +1,41 @@
+"""Masks and positions of token sequences."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+
+from rlhf_jax.types import Array
+
+
+def until(tokens: Array, eos: int | None) -> Array:
+    """[T] int → [T] bool: true up to and including the first EOS.
+
+    mask[t] = 1 iff no tokens[:t] is EOS: the action at t is taken, the one after EOS is not.
+    """
+    if eos is None:
+        return jnp.ones(tokens.shape, bool)
+    ended = jnp.cumsum(tokens == eos)
+    return (ended - (tokens == eos)) == 0
+
+
+def last(mask: Array) -> Array:
+    """[T] bool → index of the last true entry (0 if there is none)."""
+    t = mask.shape[-1]
+    return jnp.max(jnp.where(mask, jnp.arange(t), 0), axis=-1)
+
+
+def positions(mask: Array) -> Array:
+    """[L] bool → [L] int32: 0 on the first real token, so left padding moves nothing."""
+    return jnp.maximum(jnp.cumsum(mask.astype(jnp.int32), axis=-1) - 1, 0)
+
+
+def inverse_cdf(logits: Array, uniform: Array) -> Array:
+    """[V] logits, uniform u ∈ [0, 1) → token int32 with probability softmax(logits).
+
+    The first v with Σ_{w ≤ v} p_w > u. One uniform a row: cheaper than V Gumbel variables.
+    """
+    cdf = jnp.cumsum(jax.nn.softmax(logits))
+    token = jnp.sum(cdf <= uniform * cdf[-1])
+    # u·cdf[-1] may round up to cdf[-1]; then the most likely token stands in for "none".
+    return jnp.where(token < logits.shape[-1], token, jnp.argmax(logits)).astype(jnp.int32)

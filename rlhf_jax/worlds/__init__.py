@@ -1,0 +1,1 @@
+"""Worlds: prompts, dynamics and the gold utility."""

@@ -1,0 +1,68 @@
+"""An enumerable language: every response is known, so is the KL-regularised optimum.
+
+|V|^T ≤ 5000 sequences of fixed length over a small alphabet. Gold is a sum of terms for
+single symbols and for neighbours, standardised over all sequences: learnable, not flat.
+"""
+
+from __future__ import annotations
+
+import itertools
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from rlhf_jax.config import World as Settings
+from rlhf_jax.types import Array, Key, Language, World
+
+
+def build(settings: Settings) -> World:
+    v, t = settings.symbols, settings.length
+    sequences = np.asarray(list(itertools.product(range(v), repeat=t)), np.int32)
+    rng = np.random.default_rng(0)
+    single, pair = rng.normal(size=(t, v)), rng.normal(size=(v, v))
+    gold_table = single[np.arange(t), sequences].sum(1)
+    gold_table += pair[sequences[:, :-1], sequences[:, 1:]].sum(1)
+    gold_table = (gold_table - gold_table.mean()) / max(gold_table.std(), 1e-9)
+    gold_table = gold_table.astype(np.float32)
+    powers = v ** np.arange(t - 1, -1, -1)
+
+    def row(tokens: Array, mask: Array) -> Array:
+        return jnp.sum(tokens * powers).astype(jnp.int32)
+
+    def gold(settings: Any, tokens: Array, mask: Array) -> Array:
+        return jnp.asarray(gold_table)[row(tokens, mask)]
+
+    def perceive(settings: Any, tokens: Array, mask: Array, key: Key) -> Array:
+        return gold(settings, tokens, mask)
+
+    def prompt(key: Key) -> tuple[Array, Array]:
+        return jnp.full((1,), v, jnp.int32), jnp.ones((1,), bool)
+
+    actions = np.arange(v + 2) < v
+    symbols = (*(chr(ord("a") + i % 26) + str(i // 26 or "") for i in range(v)), "^", "·")
+    shown = rng.random(len(sequences)) >= settings.held_out
+    return World(
+        language=Language(symbols, v + 1, v, None, actions, t),
+        corpus=(jnp.asarray(sequences), jnp.ones(sequences.shape, bool)),
+        ratings=jnp.asarray(gold_table)[:, None],
+        shown=jnp.asarray(shown),
+        prompt=prompt,
+        gold=gold,
+        perceive=perceive,
+        row=row,
+        facts={
+            "ratings": "synthetic: a fixed random utility over all sequences",
+            "sequences": len(sequences),
+            "gold": "the utility itself",
+        },
+    )
+
+
+def optimum(log_reference: Array, reward: Array, weight: Array) -> Array:
+    """log π*(x) = log π_ref(x) + r(x)/β − log Z over all x: [N] → [N].
+
+    The maximiser of E_π[r] − β KL(π‖π_ref); Korbak et al. 2022 (arXiv 2205.11275).
+    """
+    return jax.nn.log_softmax(log_reference + reward / weight)

@@ -98,22 +98,29 @@ def shard(kernel: Kernel, mesh: Mesh, *, batch_axes: Any = 0) -> Kernel:
     Members never communicate, so 'seed' is manual; 'data' is left to the compiler, which
     follows `mesh.spread`. The state is donated.
     """
-    spec = lambda a: P() if a is None else P("seed")  # noqa: E731
 
     def step(state: State, batch: Any) -> tuple[State, Metrics]:
-        leaves, tree = jax.tree.flatten(batch)
-        specs = tree.unflatten([spec(a) for a in broadcast_prefix(batch_axes, batch)])
+        axes = broadcast_prefix(batch_axes, batch)
+        specs = [P() if a is None else P("seed") for a in axes]
         mapped = jax.shard_map(
             kernel.step,
             mesh=mesh,
-            in_specs=(P("seed"), specs),
+            in_specs=(P("seed"), jax.tree.structure(batch).unflatten(specs)),
             out_specs=P("seed"),
             axis_names={"seed"},
             check_vma=False,
         )
-        return mapped(state, tree.unflatten(leaves))
+        return mapped(state, batch)
+
+    compiled = jax.jit(step, donate_argnums=0)
+    start = jax.jit(kernel.init, out_shardings=NamedSharding(mesh, P("seed")))
 
     def init(*args: Any) -> State:
-        return jax.jit(kernel.init, out_shardings=NamedSharding(mesh, P("seed")))(*args)
+        with jax.set_mesh(mesh):
+            return start(*args)
 
-    return Kernel(init, jax.jit(step, donate_argnums=0))
+    def run(state: State, batch: Any) -> tuple[State, Metrics]:
+        with jax.set_mesh(mesh):
+            return compiled(state, batch)
+
+    return Kernel(init, run)

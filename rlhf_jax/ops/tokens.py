@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from rlhf_jax.types import Array
 
@@ -39,3 +40,11 @@ def inverse_cdf(logits: Array, uniform: Array) -> Array:
     token = jnp.sum(cdf <= uniform * cdf[-1])
     # u·cdf[-1] may round up to cdf[-1]; then the most likely token stands in for "none".
     return jnp.where(token < logits.shape[-1], token, jnp.argmax(logits)).astype(jnp.int32)
+
+
+def fingerprint(tokens: Array) -> Array:
+    """[T] int → uint32: a polynomial of the tokens in an odd multiplier, mod 2³²."""
+    powers = np.asarray(
+        [pow(2654435761, t + 1, 2**32) for t in range(tokens.shape[-1])], np.uint32
+    )
+    return jnp.sum((tokens.astype(jnp.uint32) + 1) * powers, dtype=jnp.uint32)

@@ -20,6 +20,7 @@ import numpy as np
 
 from rlhf_jax.config import ConfigError
 from rlhf_jax.config import World as Settings
+from rlhf_jax.ops.tokens import fingerprint
 from rlhf_jax.types import Array, Key, Language, World
 
 PAD, BOS, EOS = 0, 1, 2
@@ -63,12 +64,6 @@ def encode(words: list[str], length: int) -> np.ndarray:
     return out
 
 
-def fingerprint(tokens: Array) -> Array:
-    """[T] int → uint32: a polynomial in an odd multiplier, mod 2³²."""
-    powers = np.asarray([pow(2654435761, t + 1, 2**32) for t in range(tokens.shape[-1])], np.uint32)
-    return jnp.sum((tokens.astype(jnp.uint32) + 1) * powers, axis=-1, dtype=jnp.uint32)
-
-
 def build(settings: Settings) -> World:
     """Raises `ConfigError` where no word fits into `settings.length` letters."""
     words, ratings, facts = read_lexicon()
@@ -80,7 +75,7 @@ def build(settings: Settings) -> World:
     corpus = encode(words, length)
     # A fixed split: the same words are held out in every run and for every seed.
     shown = np.random.default_rng(0).random(len(words)) >= settings.held_out
-    prints = np.asarray(jax.jit(fingerprint)(corpus))
+    prints = np.asarray(jax.vmap(fingerprint)(jnp.asarray(corpus)))
     if len(set(prints.tolist())) != len(words):
         raise ConfigError("two words share a fingerprint: change the multiplier in words.py")
     order = np.argsort(prints)

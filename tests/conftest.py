@@ -1,0 +1,22 @@
+"""Eight virtual CPU devices, warnings are errors, silent broadcasting of ranks raises."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import jax
+import pytest
+
+jax.config.update("jax_num_cpu_devices", 8)
+jax.config.update("jax_numpy_rank_promotion", "raise")
+
+
+@pytest.fixture
+def data_folder() -> Path:
+    """The folder of real human feedback; a test that needs it is skipped where it is absent."""
+    default = Path(__file__).parents[2] / "shared" / "data"
+    folder = Path(os.environ.get("RLHF_JAX_DATA", default))
+    if not folder.is_dir():
+        pytest.skip(f"no real data: {folder} does not exist (set RLHF_JAX_DATA)")
+    return folder

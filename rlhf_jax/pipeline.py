@@ -181,6 +181,12 @@ def build(config: Config, devices: Sequence[jax.Device], base: Params | None = N
     return Pipeline(parts.world, parts.mesh, partial(_begin, parts, base), _plan(parts, base))
 
 
+def reference_shapes(config: Config) -> Params:
+    """Shapes of a shared base model's parameters."""
+    policy = heads.policy(config.model, worlds.build(config.world).language)
+    return jax.eval_shape(policy.init, jax.random.key(0))
+
+
 def _plan(parts: _Parts, base: Params | None) -> tuple[Call, ...]:
     sizes, plan = parts.sizes, []
     for i in range(0 if base is not None else sizes.pretrain_calls):

@@ -7,8 +7,9 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from rlhf_jax.config import Human
-from rlhf_jax.humans import prefer
+from rlhf_jax.feedback import STANDARD
+from rlhf_jax.humans.choice import mixed, precision, prefer
+from rlhf_jax.humans.human import Human, Value
 from rlhf_jax.types import Array, Episode, Key
 
 
@@ -16,39 +17,144 @@ class Comparison(NamedTuple):
     """N answers."""
 
     a: Episode
+    """shown first"""
     b: Episode
     label: Array
-    """[N] float32: 1 a preferred, 0 b preferred, ½ a tie"""
+    """[N] float32: 1 a preferred, 0 b preferred, ½ a tie, between them a soft label,
+    `humans.CANT_TELL` (−1) no answer"""
     weight: Array
-    """[N] float32 ≥ 0: how much an answer counts; 0 was never asked"""
+    """[N] float32 ≥ 0: how much an answer counts (confidence); 0 was never asked"""
+    who: Array | None = None
+    """[N] int32: who answered; None where nobody kept it"""
 
 
 def elicit(human: Human, value_a: Array, value_b: Array, key: Key) -> Array:
-    """[N] perceived values → [N] labels, answers independent given the values."""
-    return jax.vmap(prefer, in_axes=(None, 0, 0, 0))(
-        human, value_a, value_b, jax.random.split(key, value_a.shape[0])
-    )
+    """Perceived values [...] → labels [...], answers independent given the values.
+
+    `humans.choice.prefer`: P(a) = σ(β (û_a − û_b − τ)), ties, "can't tell", flips and lapses.
+    """
+    return prefer(human, value_a, value_b, key)
 
 
-def bradley_terry(reward_a: Array, reward_b: Array, label: Array) -> Array:
-    """Cross-entropy −y log σ(r_a − r_b) − (1 − y) log σ(r_b − r_a), nats; a tie is y = ½.
+def _counted(label: Array, nll: Array) -> Array:
+    return jnp.where(label < 0.0, 0.0, nll)
 
-    Bradley & Terry 1952; Christiano et al. 2017 (arXiv 1706.03741), eq. 1. [N] → [N].
+
+def bradley_terry(
+    reward_a: Array,
+    reward_b: Array,
+    label: Array,
+    *,
+    margin: Value = 0.0,
+    smoothing: Value = 0.0,
+) -> Array:
+    """Cross-entropy −y log σ(d − m) − (1 − y) log σ(−d − m), d = r_a − r_b, nats; a tie is ½.
+
+    Bradley & Terry 1952; Christiano et al. 2017 (arXiv 1706.03741), eq. 1; the margin m ≥ 0
+    is Touvron et al. 2023 (arXiv 2307.09288), eq. 2. `smoothing` s replaces the label by
+    (1 − s) y + s/2, what a lapse rate of s makes of it. Soft labels are allowed. [N] → [N].
     """
     d = reward_a - reward_b
-    return -label * jax.nn.log_sigmoid(d) - (1.0 - label) * jax.nn.log_sigmoid(-d)
+    y = (1.0 - smoothing) * label + 0.5 * smoothing
+    nll = -y * jax.nn.log_sigmoid(d - margin) - (1.0 - y) * jax.nn.log_sigmoid(-d - margin)
+    return _counted(label, nll)
 
 
-def bayesian_personalised_ranking(reward_a: Array, reward_b: Array, label: Array) -> Array:
-    """−log σ(r_winner − r_loser), nats; a tie says nothing and costs nothing.
+def bayesian_personalised_ranking(
+    reward_a: Array, reward_b: Array, label: Array, *, margin: Value = 0.0
+) -> Array:
+    """−log σ(r_winner − r_loser − m), nats; a tie says nothing and costs nothing.
 
     Rendle et al. 2009 (arXiv 1205.2618): only strict preferences enter the likelihood.
     """
     sign = jnp.sign(label - 0.5)
-    return jnp.where(sign == 0, 0.0, -jax.nn.log_sigmoid(sign * (reward_a - reward_b)))
+    nll = -jax.nn.log_sigmoid(sign * (reward_a - reward_b) - margin)
+    return _counted(label, jnp.where(sign == 0, 0.0, nll))
+
+
+def _expected(label: Array, log_p: Array) -> Array:
+    """−E log p over (a, tie, b); a label between two of 0, ½, 1 is shared linearly by them."""
+    a, b = jnp.maximum(2.0 * label - 1.0, 0.0), jnp.maximum(1.0 - 2.0 * label, 0.0)
+    share = jnp.stack([a, 1.0 - a - b, b], axis=-1)
+    return _counted(label, -jnp.sum(share * log_p, axis=-1))
+
+
+def log_rao_kupper(difference: Array, threshold: Value) -> Array:
+    """[...] → [..., 3]: log P of a, tie, b. Rao & Kupper 1967, log θ = threshold ≥ 0.
+
+    P(a) = σ(d − t), P(b) = σ(−d − t), P(tie) = (e^2t − 1) P(a) P(b); at t = 0 the log
+    probability of a tie is floored at −69 nats.
+    """
+    a, b = jax.nn.log_sigmoid(difference - threshold), jax.nn.log_sigmoid(-difference - threshold)
+    # σ(d + t) − σ(d − t) = σ(d + t) σ(t − d) (1 − e^−2t): no cancellation.
+    gap = jnp.log(jnp.maximum(-jnp.expm1(-2.0 * jnp.asarray(threshold)), 1e-30))
+    tie = jax.nn.log_sigmoid(difference + threshold) + jax.nn.log_sigmoid(threshold - difference)
+    return jnp.stack([a, tie + gap, b], axis=-1)
+
+
+def log_davidson(difference: Array, tie: Value) -> Array:
+    """[...] → [..., 3]: log P of a, tie, b. Davidson 1970, log ν = tie.
+
+    P ∝ (e^{d/2}, ν, e^{−d/2}): "a tie" is a third option worth the mean of the two + log ν.
+    """
+    d = 0.5 * difference
+    return jax.nn.log_softmax(jnp.stack([d, jnp.broadcast_to(tie, d.shape), -d], axis=-1), axis=-1)
+
+
+def rao_kupper(reward_a: Array, reward_b: Array, label: Array, threshold: Value = 0.5) -> Array:
+    """−log P of `log_rao_kupper`, nats. [N] → [N]."""
+    return _expected(label, log_rao_kupper(reward_a - reward_b, threshold))
+
+
+def davidson(reward_a: Array, reward_b: Array, label: Array, tie: Value = 0.0) -> Array:
+    """−log P of `log_davidson`, nats. [N] → [N]."""
+    return _expected(label, log_davidson(reward_a - reward_b, tie))
 
 
 LOSSES = {
     "bradley_terry": bradley_terry,
     "bayesian_personalised_ranking": bayesian_personalised_ranking,
+    "rao_kupper": rao_kupper,
+    "davidson": davidson,
 }
+
+
+def log_probabilities(human: Human, value_a: Array, value_b: Array) -> Array:
+    """[...] → [..., 3]: log P that `elicit` says a, tie, b, given that neither of the
+    thresholds `equal` and `skip` decides.
+
+    Rao–Kupper with d = β (û_a − û_b + position_bias) and threshold β τ; flips exchange a and
+    b; a lapse is a or b, never a tie.
+    """
+    beta = precision(human)
+    d = beta * (value_a - value_b + human.position_bias)
+    log_p = log_rao_kupper(d, beta * human.tie)
+    coin = jnp.log(jnp.asarray([0.5, 1e-30, 0.5], jnp.float32))
+    return mixed(human, log_p, log_p[..., ::-1], jnp.broadcast_to(coin, log_p.shape))
+
+
+def loss(reward_a: Array, reward_b: Array, label: Array, human: Human = STANDARD) -> Array:
+    """−log P(label | r, human), nats: the likelihood that matches `elicit`. [N] → [N].
+
+    At β = 1 and else neutral, `bradley_terry`, but for a tie: with τ = 0 it cannot happen
+    and costs 69 nats, so give a person who ties a τ > 0. `CANT_TELL` costs nothing.
+    """
+    return _expected(label, log_probabilities(human, reward_a, reward_b))
+
+
+def strengths(wins: Array, steps: int = 1000) -> Array:
+    """[K, K] float32, wins[i, j] how often i beat j (ties half each) → r [K], Σ r = 0.
+
+    The Bradley–Terry maximum likelihood by minorisation–maximisation (Hunter 2004, eq. 3):
+    e^r_i ← w_i / Σ_j n_ij / (e^r_i + e^r_j). It exists where every item is linked to every
+    other by wins; elsewhere r drifts off with `steps`.
+    """
+    played = wins + wins.T
+    won = jnp.sum(wins, axis=1)
+
+    def step(r: Array, _: None) -> tuple[Array, None]:
+        pairs = jnp.logaddexp(r[:, None], r[None, :])
+        r = jnp.log(won) - jax.nn.logsumexp(-pairs, b=played, axis=1)
+        return r - jnp.mean(r), None
+
+    return jax.lax.scan(step, jnp.zeros(wins.shape[0]), length=steps)[0]

@@ -146,11 +146,24 @@ def distinct_share(x: Episode) -> Array:
 def policy_kernel(policy: Policy, model: Scalar, world: World, hparams: Evaluate) -> Kernel:
     """Gold, proxy, divergence and variety of a policy's samples. Batch: `Candidate`.
 
-    Metrics named `sample/…` are the responses themselves: the first `hparams.shown`.
+    Metrics named `sample/<decoding>/…` are responses themselves: the first `hparams.shown`
+    sampled ones and one greedy one.
     """
 
     def init(key: Key) -> Clock:
         return Clock(key, jnp.zeros((), jnp.int32))
+
+    def shown(decoding: str, x: Episode, n: int, given: Candidate) -> Metrics:
+        x = jax.tree.map(lambda leaf: leaf[:n], x)
+        gold, known = utility(world, given.world, x)
+        columns = {
+            "tokens": x.tokens,
+            "mask": x.mask,
+            "reward": reward.score(model, given.judge, x),
+            "gold": gold,
+            "rated": known,
+        }
+        return {f"sample/{decoding}/{name}": column for name, column in columns.items()}
 
     def step(state: Clock, given: Candidate) -> tuple[Clock, Metrics]:
         ask, draw = jax.random.split(jax.random.fold_in(state.key, state.count))
@@ -176,14 +189,8 @@ def policy_kernel(policy: Policy, model: Scalar, world: World, hparams: Evaluate
                 jnp.sum(roll.logps - chosen(reference, roll.episode), axis=1)
             ),
         }
-        n = hparams.shown
-        metrics |= {
-            "sample/tokens": roll.episode.tokens[:n],
-            "sample/mask": roll.episode.mask[:n],
-            "sample/reward": proxy[:n],
-            "sample/gold": gold[:n],
-            "sample/rated": known[:n],
-        }
+        metrics |= shown("sampled", roll.episode, hparams.shown, given)
+        metrics |= shown("greedy", greedy, min(hparams.shown, 1), given)
         return Clock(state.key, state.count + 1), metrics
 
     return Kernel(init, step)

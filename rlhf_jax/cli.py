@@ -1,0 +1,124 @@
+"""The command line: a configuration file, typed overrides, and errors in one line.
+
+Nothing heavy is imported before the configuration is known to be good, so that `--help`
+and mistakes answer at once.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import os
+import shlex
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from rlhf_jax.config import Config, ConfigError, validate
+
+BAD_INPUT, FAILED, INTERRUPTED = 2, 1, 130
+
+
+def parse(arguments: Sequence[str], prog: str) -> Config:
+    """`CONFIG [--field.path value …]` → a validated configuration.
+
+    Raises:
+      ConfigError: anything about the arguments or the file that cannot be used.
+    """
+    if not arguments or arguments[0].startswith("-"):
+        raise ConfigError(f"usage: {prog} CONFIG [--field.path value ...]; see CONFIG --help")
+    return validate(override(read_config(Path(arguments[0])), arguments[1:], prog))
+
+
+def read_config(path: Path) -> Config:
+    """The `config` that a Python file defines.
+
+    Raises:
+      ConfigError: no such file, it does not run, or it defines no `Config`.
+    """
+    import runpy
+
+    if not path.is_file():
+        raise ConfigError(f"{path}: no such configuration file")
+    try:
+        found = runpy.run_path(str(path)).get("config")
+    except Exception as problem:  # whatever the user's file raises
+        raise ConfigError(f"{path}: {type(problem).__name__}: {problem}") from None
+    if not isinstance(found, Config):
+        raise ConfigError(f"{path}: must define `config = Config(...)`")
+    return found
+
+
+def override(config: Config, arguments: Sequence[str], prog: str) -> Config:
+    """`config` with the fields that the arguments name. Raises `ConfigError` in one line."""
+    import tyro
+
+    wide = os.environ.get("COLUMNS")
+    said = io.StringIO()
+    try:
+        if not {"-h", "--help"} & set(arguments):
+            os.environ["COLUMNS"] = "1000"  # one line a sentence, whatever the terminal
+        with contextlib.redirect_stderr(said):
+            return tyro.cli(
+                Config,
+                default=config,
+                args=list(arguments),
+                prog=prog,
+                config=(tyro.conf.FlagConversionOff,),
+            )
+    except SystemExit as stop:
+        if not stop.code:
+            raise
+        raise ConfigError(_sentence(said.getvalue())) from None
+    finally:
+        if wide is None:
+            os.environ.pop("COLUMNS", None)
+        else:
+            os.environ["COLUMNS"] = wide
+
+
+def _sentence(panel: str) -> str:
+    """What a boxed complaint says, in one line."""
+    lines = [line.strip("│╭╮╰╯ ").strip() for line in panel.splitlines()]
+    lines = [line for line in lines if line and not set(line) <= {"─"}]
+    body = [line for line in lines if "─" not in line and not line.startswith("For full helptext")]
+    if not body:
+        return "the arguments cannot be read"
+    hint = next((i for i, line in enumerate(body) if line.startswith("Perhaps you meant")), None)
+    if hint is not None and hint + 1 < len(body):
+        return f"{body[0]} (did you mean {body[hint + 1].split()[0]}?)"
+    return body[0]
+
+
+def main(work: Callable[[list[str]], None], arguments: Sequence[str]) -> int:
+    """Runs `work` and turns what goes wrong into one line and an exit code.
+
+    2: bad input; 1: the run failed; 130: interrupted. `--debug` shows the traceback instead.
+    """
+    rest = [a for a in arguments if a != "--debug"]
+    if len(rest) != len(arguments):
+        work(rest)
+        return 0
+    try:
+        work(rest)
+    except ConfigError as problem:
+        print(f"error: {problem}", file=sys.stderr)
+        return BAD_INPUT
+    except KeyboardInterrupt:
+        print("stopped; the last checkpoint is kept", file=sys.stderr)
+        return INTERRUPTED
+    except Exception as problem:
+        print(f"error: {_reason(problem)}; --debug shows where", file=sys.stderr)
+        return INTERRUPTED if type(problem).__name__ == "Interrupted" else FAILED
+    return 0
+
+
+def _reason(problem: Exception) -> str:
+    first = (str(problem).strip().splitlines() or [""])[0]
+    known = type(problem).__name__ in ("Diverged", "Interrupted")
+    return first if known else f"{type(problem).__name__}: {first}"
+
+
+def command(arguments: Sequence[str], prog: str) -> str:
+    """The command line as it can be typed again."""
+    return shlex.join(["python", prog, *arguments])

@@ -1,0 +1,177 @@
+"""Argilla records as `to_json` writes them.
+
+{"id", "fields": {name: text}, "responses": {question: [{"value", "user_id"}]}, "metadata",
+"suggestions", "vectors", "_server_id"}. Names are the project's own. Ours, with defaults:
+
+    fields     prompt, a (response_a), b (response_b), x (response)
+    questions  preference  one of the names of a and b, or tie          → Comparison
+               ranking     names of fields, best first                  → Ranking
+               rating      a whole number, about x                      → Rating
+               label       an option, about x                           → Label
+               critique    text about x                                 → Critique
+               correction  text that should replace x                   → Correction
+
+A response to any other question makes the record malformed. There are no times or confidences.
+"""
+
+from __future__ import annotations
+
+from types import NoneType
+from typing import Any
+
+from rlhf_jax.data.checks import content, expect, only, pop, same
+from rlhf_jax.data.formats.base import Format, Options, by_item
+from rlhf_jax.data.formats.trl import written
+from rlhf_jax.data.rows import (
+    Comparison,
+    Correction,
+    Critique,
+    Label,
+    Ranking,
+    Rating,
+    Row,
+    Text,
+    dump,
+    extra_of,
+    kind,
+    plain,
+    text,
+)
+
+FIELDS = {"prompt": "prompt", "a": "response_a", "b": "response_b", "x": "response"}
+QUESTIONS = ("preference", "ranking", "rating", "label", "critique", "correction")
+NAMES = FIELDS | {q: q for q in QUESTIONS} | {"tie": "tie"}
+
+
+def read(record: dict[str, Any], options: Options) -> list[Row]:
+    rest, names = dict(record), options.names(NAMES)
+    fields = dict(pop(rest, "fields", dict))
+    responses = pop(rest, "responses", dict)
+    item = pop(rest, "id", str, int, NoneType, default=None)
+    kinds = {names[q]: q for q in QUESTIONS}
+    read_ = {k: content(v, f"field '{k}'") for k, v in fields.items() if type(v) in (str, list)}
+    shared: dict[str, Any] = {
+        "prompt": read_.get(names["prompt"], ()),
+        "item": "" if item is None else str(item),
+        "source": "argilla",
+    }
+    out: list[Row] = []
+    for question, answers in responses.items():
+        only(question in kinds, f"question '{question}' is none of ours: name it with a field map")
+        for i, value in enumerate(expect(answers, f"responses.{question}", list)):
+            what = f"responses.{question}[{i}]"
+            answer = dict(expect(value, what, dict))
+            said = pop(answer, "value", str, int, float, list)
+            shared["annotator"] = pop(answer, "user_id", str, NoneType, default=None) or ""
+            shared["extra"] = dump({"record": rest, "fields": fields, "answer": answer})
+            out.append(_row(kinds[question], said, read_, names, shared, what))
+    only(bool(out), "the record has no responses")
+    return out
+
+
+def _row(
+    question: str,
+    said: Any,
+    fields: dict[str, Text],
+    names: dict[str, str],
+    shared: dict[str, Any],
+    what: str,
+) -> Row:
+    def field(ours: str) -> Text:
+        only(names[ours] in fields, f"fields.{names[ours]} is missing")
+        return fields[names[ours]]
+
+    if question == "preference":
+        a, b = field("a"), field("b")
+        labels = {names["a"]: 1.0, names["b"]: 0.0, names["tie"]: 0.5}
+        only(said in labels, f"{what} = {said!r}, expected one of {', '.join(labels)}")
+        return Comparison(**shared, a=a, b=b, label=labels[said])
+    if question == "ranking":
+        return _ranking(expect(said, what, list), fields, shared, what)
+    x = field("x")
+    if question == "rating":
+        return Rating(**shared, x=x, value=float(expect(said, what, int, float)))
+    words = expect(said, what, str)
+    if question == "label":
+        return Label(**shared, x=x, value=words)
+    if question == "critique":
+        return Critique(**shared, x=x, words=words)
+    return Correction(**shared, x=x, better=text(words))
+
+
+def _ranking(
+    said: list[Any], fields: dict[str, Text], shared: dict[str, Any], what: str
+) -> Ranking:
+    ids: list[str] = []
+    ranks: list[int] = []
+    for i, entry in enumerate(said):
+        rest = {"value": entry, "rank": i + 1} if isinstance(entry, str) else dict(entry)
+        ids.append(pop(rest, "value", str))
+        ranks.append(pop(rest, "rank", int))
+        only(ids[-1] in fields, f"{what} names '{ids[-1]}', which is no text field")
+    only(len(set(ids)) == len(ids) > 1, f"{what} must name two or more different fields")
+    options = tuple(plain(fields[k], f"field '{k}'") for k in ids)
+    return Ranking(**shared, options=options, ids=tuple(ids), ranks=tuple(ranks))
+
+
+def _said(row: Row, names: dict[str, str]) -> tuple[str, Any, dict[str, Text]]:
+    """(question, value, the fields that it is about)"""
+    if isinstance(row, Comparison):
+        values = {1.0: names["a"], 0.0: names["b"], 0.5: names["tie"]}
+        only(row.label in values, "'can't tell' and soft labels have no place here")
+        about = {names["a"]: row.a, names["b"]: row.b}
+        return "preference", values[row.label or 0.0], about
+    if isinstance(row, Ranking):
+        only(len(row.ids) == len(row.options) == len(row.ranks), "a ranking needs ids and ranks")
+        about = {k: text(v) for k, v in zip(row.ids, row.options, strict=True)}
+        if row.ranks == tuple(range(1, len(row.ranks) + 1)):
+            return "ranking", list(row.ids), about
+        pairs = zip(row.ids, row.ranks, strict=True)
+        return "ranking", [{"value": k, "rank": r} for k, r in pairs], about
+    x = {names["x"]: row.x}  # type: ignore[attr-defined]
+    if isinstance(row, Rating):
+        only(row.value == int(row.value), f"a rating of {row.value} is not a whole number")
+        return "rating", int(row.value), x
+    if isinstance(row, Label):
+        return "label", row.value, x
+    if isinstance(row, Critique):
+        return "critique", row.words, x
+    assert isinstance(row, Correction)
+    return "correction", plain(row.better, "correction"), x
+
+
+def write(rows: list[Row], options: Options) -> dict[str, Any]:
+    same(rows, "prompt")
+    names = options.names(NAMES)
+    kept = extra_of(rows[0], "argilla")
+    fields = dict(kept.get("fields", {}))
+    if rows[0].prompt:
+        fields[names["prompt"]] = written(rows[0].prompt, "prompt")
+    seen: dict[str, Text] = {}
+    responses: dict[str, list[Any]] = {}
+    for row in rows:
+        question, value, about = _said(row, names)
+        for name, x in about.items():
+            only(seen.setdefault(name, x) == x, f"a {kind(row)} is about another '{name}'")
+            fields[name] = written(x, name)
+        who = {"user_id": row.annotator} if row.annotator else {}
+        answer = {"value": value} | who | extra_of(row, "argilla").get("answer", {})
+        responses.setdefault(names[question], []).append(answer)
+    return {
+        **({"id": rows[0].item} if rows[0].item else {}),
+        "fields": fields,
+        "responses": responses,
+    } | kept.get("record", {})
+
+
+FORMAT = Format(
+    "argilla",
+    "preferences with ties, rankings, ratings, labels, critiques and corrections by named users; "
+    "no times, reasons or confidence.",
+    (Comparison, Ranking, Rating, Label, Critique, Correction),
+    frozenset({"fields", "responses"}),
+    read,
+    write,
+    by_item,
+    as_list=True,
+)

@@ -1,0 +1,119 @@
+"""Critiques in words: a choice among statements about features and parts of a sample."""
+
+from __future__ import annotations
+
+import re
+from typing import NamedTuple
+
+import jax.numpy as jnp
+
+from rlhf_jax.config import ConfigError
+from rlhf_jax.feedback import STANDARD
+from rlhf_jax.humans.choice import among, choose, log_chosen
+from rlhf_jax.humans.human import Human
+from rlhf_jax.types import Array, Episode, Key
+
+
+class Critique(NamedTuple):
+    """N answers, each one statement of a grammar."""
+
+    x: Episode
+    statement: Array
+    """[N] int32, a row of `statements`"""
+    spans: Array
+    """[N, S] bool: parts that this sample has"""
+    weight: Array
+    """[N] float32 ≥ 0"""
+    who: Array | None = None
+    """[N] int32"""
+
+
+class Grammar(NamedTuple):
+    """What can be said: static, one for all critiques of a world."""
+
+    features: tuple[str, ...]
+    """F adjectives, such as "formal" """
+    spans: int
+    """S, the most parts a sample has"""
+
+
+NOTHING = "nothing to change"
+
+
+def statements(grammar: Grammar) -> tuple[str, ...]:
+    """All 1 + 2F + 2S statements, in the order that `worth` scores them.
+
+    nothing to change | make it more/less FEATURE | part I is good/bad (I from 1).
+    Raises `ConfigError` for features that are not plain, different words.
+    """
+    names = [" ".join(f.lower().split()) for f in grammar.features]
+    for name, given in zip(names, grammar.features, strict=True):
+        if not re.fullmatch(r"[a-z][a-z -]*", name) or names.count(name) > 1:
+            raise ConfigError(f"feature {given!r}: needs a name of its own made of letters")
+    parts = range(1, grammar.spans + 1)
+    return (
+        NOTHING,
+        *(f"make it more {f}" for f in names),
+        *(f"make it less {f}" for f in names),
+        *(f"part {i} is good" for i in parts),
+        *(f"part {i} is bad" for i in parts),
+    )
+
+
+def render(grammar: Grammar, statement: int) -> str:
+    """The sentence of one statement. Raises `ConfigError` where there is no such row."""
+    said = statements(grammar)
+    if not 0 <= statement < len(said):
+        raise ConfigError(f"statement {statement}: the grammar has {len(said)}, from 0")
+    return said[statement][0].upper() + said[statement][1:] + "."
+
+
+def parse(grammar: Grammar, text: str) -> int:
+    """The statement that `text` makes: parse(render(i)) = i; case, spaces and a final full
+    stop do not matter. Raises `ConfigError` for a sentence outside the grammar.
+    """
+    plain = " ".join(text.lower().split()).rstrip(".! ")
+    said = statements(grammar)
+    if plain not in said:
+        raise ConfigError(f"{text!r} is not a statement; one is {render(grammar, 0)!r}")
+    return said.index(plain)
+
+
+def worth(gains: Array, spans: Array) -> Array:
+    """What each statement is worth to a person who could have their way.
+
+    Args:
+      gains: [..., F], what having more of each feature would add to the value.
+      spans: [..., S], what each part adds to it.
+    Returns: [..., 1 + 2F + 2S]: 0 for nothing, ±gain for more and less, ±value for good and
+      bad. In a reward linear in features, gains are its weights times one unit of change.
+    """
+    none = jnp.zeros((*gains.shape[:-1], 1), gains.dtype)
+    return jnp.concatenate([none, gains, -gains, spans, -spans], axis=-1)
+
+
+def sayable(gains: Array, spans: Array) -> Array:
+    """bool [..., 1 + 2F + 2S] from [..., F] and bool [..., S]: no statement on absent parts."""
+    features = jnp.ones((*gains.shape[:-1], 1 + 2 * gains.shape[-1]), bool)
+    return jnp.concatenate([features, spans, spans], axis=-1)
+
+
+def elicit(human: Human, gains: Array, values: Array, spans: Array, key: Key) -> Array:
+    """Perceived gains [..., F], values [..., S] of real parts bool [..., S] → int32 [...].
+
+    P(s) = softmax_s(β worth_s): people say what matters most to them. A statement is an
+    implicit choice of reward (Jeon, Milli & Dragan 2020, arXiv 2002.04833, sec. 3; Sumers et
+    al. 2021, arXiv 2009.14715, for speech about features). Consumes `key`.
+    """
+    return choose(human, worth(gains, values), key, among(sayable(gains, spans)))
+
+
+def loss(
+    gains: Array, values: Array, statement: Array, spans: Array, human: Human = STANDARD
+) -> Array:
+    """−log P(statement | gains and values under r, human), nats: → [...].
+
+    The gains are the reward model's own: r of the sample with more of a feature less r of
+    the sample, or ∂r/∂feature.
+    """
+    return -log_chosen(human, worth(gains, values), statement, among(sayable(gains, spans)))

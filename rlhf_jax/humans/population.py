@@ -1,0 +1,100 @@
+"""Many people: who they are, who is asked, and what their answers cost."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import jax
+import jax.numpy as jnp
+
+from rlhf_jax.config import ConfigError
+from rlhf_jax.humans.human import Human
+from rlhf_jax.humans.links import constrain, unconstrain
+from rlhf_jax.types import Array, Key
+
+
+def stack(people: Sequence[Human]) -> Human:
+    """P people → one `Human` with a leading axis [P].
+
+    Raises `ConfigError` where a field has different shapes in different people.
+    """
+    if not people:
+        raise ConfigError("a population needs at least one person")
+    if len({jax.tree.structure(h) for h in people}) > 1:
+        raise ConfigError("people of one population need cut-points of the same form and number")
+    columns = zip(*(jax.tree.leaves_with_path(h) for h in people), strict=True)
+    leaves = []
+    for column in columns:
+        values = [jnp.asarray(x, jnp.float32) for _, x in column]
+        if len({v.shape for v in values}) > 1:
+            name = jax.tree_util.keystr(column[0][0])
+            raise ConfigError(f"human{name}: shapes differ between the people of one population")
+        leaves.append(jnp.stack(values))
+    return jax.tree.unflatten(jax.tree.structure(people[0]), leaves)
+
+
+def size(people: Human) -> int:
+    """P, the length of the leading axis."""
+    return jax.tree.leaves(people)[0].shape[0]
+
+
+def take(people: Human, who: Array) -> Human:
+    """The person of each answer: who int32 [...] → `Human` with leaves [..., …].
+
+    `jax.vmap(elicit)(take(people, who), values, keys)` asks each item of its own person.
+    """
+    return jax.tree.map(lambda x: x[who], people)
+
+
+def mixture(groups: Human, shares: Array, people: int, key: Key) -> tuple[Human, Array]:
+    """`people` persons, each of group g with probability shares[g] / Σ shares.
+
+    Args: groups with leading axis [G]; shares [G] ≥ 0. Consumes `key`.
+    Returns: (people [P], group int32 [P]): the identity stays with the data.
+    """
+    group = jax.random.categorical(key, jnp.log(shares), shape=(people,)).astype(jnp.int32)
+    return take(groups, group), group
+
+
+def varied(human: Human, spread: dict[str, float], people: int, key: Key) -> Human:
+    """`people` persons around one: link(field) + spread · N(0, 1), independent of each other.
+
+    On the scales of `links`: β, τ and scale are log-normal, λ and φ logit-normal, offsets and
+    weights normal; cut-points move as a whole and in their gaps. A person's limit (β = ∞,
+    λ = 0) stays one. Other fields are the same for all. Consumes `key`.
+    """
+    everyone = stack([human] * people)
+    raw = unconstrain(human, list(spread))
+    keys = jax.random.split(key, max(len(raw), 1))
+    moved = {
+        name: jnp.broadcast_to(x, (people, *x.shape))
+        + spread[name] * jax.random.normal(k, (people, *x.shape))
+        for (name, x), k in zip(raw.items(), keys, strict=False)
+    }
+    return constrain(everyone, moved)
+
+
+def assign(appeal: Array, items: int, times: int, key: Key) -> Array:
+    """Who is asked about each item: int32 [items, times], different people for one item.
+
+    Drawn without replacement with the stated bias: the first is person p with probability
+    ∝ exp(appeal_p), the next likewise among the rest (Gumbel top-k; Efraimidis & Spirakis
+    2006). appeal [P], 0 is even-handed. times > 1 labels an item repeatedly.
+    Raises `ConfigError` where there are fewer people than `times`. Consumes `key`.
+    """
+    if times > appeal.shape[0]:
+        raise ConfigError(f"{times} answers an item need as many people, not {appeal.shape[0]}")
+    noisy = appeal[None, :] + jax.random.gumbel(key, (items, appeal.shape[0]))
+    return jax.lax.top_k(noisy, times)[1].astype(jnp.int32)
+
+
+def time(human: Human, kind: str, tokens: Array) -> Array:
+    """effort.<kind> + reading · tokens read, for answers of one type. tokens [...] → [...]."""
+    if kind not in human.effort._fields:
+        raise ConfigError(f"effort.{kind}: not one of {', '.join(human.effort._fields)}")
+    return getattr(human.effort, kind) + human.reading * tokens
+
+
+def cost(human: Human, kind: str, tokens: Array) -> Array:
+    """wage · time."""
+    return human.wage * time(human, kind, tokens)

@@ -1,0 +1,226 @@
+"""The only place with steps, clocks, files and prints: makes the calls of a plan, one by one."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from rlhf_jax import grid, metrics, pipeline, rundir
+from rlhf_jax.checkpoint import Checkpoints
+from rlhf_jax.config import Config, ConfigError, validate
+from rlhf_jax.progress import Progress
+from rlhf_jax.types import Params
+
+
+class Diverged(RuntimeError):
+    """A number of the run is not finite. The message says which, where and for whom."""
+
+
+class Interrupted(RuntimeError):
+    """The run was stopped by Ctrl-C and saved. The message says how to go on."""
+
+
+def prepare(config: Config) -> Sequence[jax.Device]:
+    """Sets JAX up as `config.run` says; call before the first computation.
+
+    Raises:
+      ConfigError: more devices are asked for than there are.
+    """
+    jax.config.update("jax_num_cpu_devices", len(os.sched_getaffinity(0)))
+    cache = config.run.cache or os.environ.get("JAX_COMPILATION_CACHE_DIR") or _user_cache()
+    if cache != "none":
+        jax.config.update("jax_compilation_cache_dir", cache)
+        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
+    devices = jax.devices()
+    if config.run.devices > len(devices):
+        raise ConfigError(
+            f"run.devices = {config.run.devices}: this machine has {len(devices)} "
+            f"({devices[0].platform})"
+        )
+    return devices[: config.run.devices or len(devices)]
+
+
+def _user_cache() -> str:
+    root = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return str(Path(root) / "rlhf_jax" / "xla")
+
+
+@contextmanager
+def _one_warning() -> Iterator[list[bool]]:
+    """The first Ctrl-C is noted, so that the call under way can finish; the second stops."""
+    asked: list[bool] = []
+
+    def note(*_: Any) -> None:
+        if asked:
+            raise KeyboardInterrupt
+        asked.append(True)
+        print("\nstopping after this call; Ctrl-C again stops now", file=sys.stderr)
+
+    try:
+        old = signal.signal(signal.SIGINT, note)
+    except ValueError:  # not the main thread: nothing to catch
+        yield asked
+        return
+    try:
+        yield asked
+    finally:
+        signal.signal(signal.SIGINT, old)
+
+
+def _load_base(config: Config) -> Params | None:
+    """θ_ref of another run, if `pretrain.load` names one."""
+    if not config.pretrain.load:
+        return None
+    where = Path(config.pretrain.load)
+    if not (where / "config.json").is_file():
+        raise ConfigError(f"pretrain.load = {where}: no run directory (it has no config.json)")
+    theirs, mine = rundir.read_settings(where), rundir.settings(config)
+    needed = [k for k in mine if k.startswith("model.") or k in ("world.name", "world.length")]
+    for k in (*needed, "pretrain.shared"):
+        if theirs.get(k) != mine[k]:
+            raise ConfigError(
+                f"pretrain.load = {where}: {k} is {theirs.get(k)} there, {mine[k]} here"
+            )
+    with Checkpoints(where / "checkpoints", keep=None) as checkpoints:
+        base = checkpoints.part("reference", pipeline.reference_shapes(config))
+    if base is None:
+        raise ConfigError(f"pretrain.load = {where}: no checkpoint there can be read")
+    return base
+
+
+def _base_sentence(config: Config) -> str:
+    shared = "shared by all seeds" if config.pretrain.shared else "one for each seed"
+    if config.pretrain.load:
+        return f"the base model of {config.pretrain.load}, {shared}"
+    if config.pretrain.epochs == 0:
+        return f"random weights, not pretrained, {shared}"
+    return (
+        f"pretrained for {config.pretrain.epochs} epochs on the corpus of world "
+        f"{config.world.name}, {shared}"
+    )
+
+
+class _Run:
+    """One run under way: the plan, the state, and the files that follow it."""
+
+    def __init__(
+        self,
+        config: Config,
+        directory: Path,
+        line: pipeline.Pipeline,
+        command: str,
+        devices: Sequence[jax.Device],
+    ) -> None:
+        self.config, self.directory, self.line, self.command = config, directory, line, command
+        self.devices = [f"{d.platform}:{d.device_kind}" for d in devices]
+        self.members = grid.members(config)
+        self.seconds = 0.0
+
+    def describe(self, *, finished: bool) -> None:
+        rundir.describe(
+            self.directory,
+            self.config,
+            command=self.command,
+            devices=self.devices,
+            data=self.line.world.facts,
+            members=[m._asdict() for m in self.members],
+            base=_base_sentence(self.config),
+            seconds=self.seconds,
+            finished=finished,
+        )
+
+    def go(self) -> None:
+        with Checkpoints(self.directory / "checkpoints", self.config.run.keep) as checkpoints:
+            state = self.line.begin()
+            done, sizes = 0, {"metrics": 0, "samples": 0}
+            found = checkpoints.latest(state)
+            if found is not None:
+                state, position = found
+                done, self.seconds = int(position["call"]), float(position["seconds"])
+                sizes = {k: int(position[k]) for k in sizes}
+                say = "finished already" if done == len(self.line.plan) else "going on"
+                print(f"{self.directory}: {say}, {done} calls done", file=sys.stderr)
+            self.describe(finished=False)
+            files = metrics.Files(self.directory, self.members, sizes)
+            try:
+                self.calls(state, done, checkpoints, files)
+            finally:
+                files.close()
+        self.describe(finished=True)
+
+    def calls(
+        self, state: pipeline.State, done: int, checkpoints: Checkpoints, files: metrics.Files
+    ) -> None:
+        plan = self.line.plan
+        saved = time.monotonic()
+        with (
+            _one_warning() as asked_to_stop,
+            Progress([(c.stage, c.round, c.steps) for c in plan], done) as progress,
+        ):
+            for i in range(done, len(plan)):
+                begun = time.monotonic()
+                progress.starts(i)
+                state, found = plan[i].run(state)
+                rows = self.record(plan[i], jax.device_get(found), files)
+                took = time.monotonic() - begun
+                self.seconds += took
+                progress.ends(i, took, rows[-1])
+                last, stop = i + 1 == len(plan), bool(asked_to_stop)
+                late = time.monotonic() - saved >= self.config.run.checkpoint_seconds
+                if last or stop or late:
+                    position = {"call": i + 1, "seconds": self.seconds, **files.flush()}
+                    checkpoints.save(state, position)
+                    saved = time.monotonic()
+                if stop and not last:
+                    raise Interrupted(
+                        f"stopped after {i + 1} of {len(plan)} calls; everything is saved in "
+                        f"{self.directory}; the same command goes on: {self.command}"
+                    )
+
+    def record(
+        self, call: pipeline.Call, found: dict[str, np.ndarray], files: metrics.Files
+    ) -> list[dict[str, Any]]:
+        """Writes what a call measured. Raises `Diverged` where it is no number."""
+        rows = metrics.rows(call.stage, call.round, call.first, call.steps, found)
+        for row in rows:
+            files.metrics(row)
+        if any(name.startswith(metrics.SAMPLE) for name in found):
+            for row in metrics.samples(call.round, found, self.line.world.language):
+                files.sample(row)
+        bad = metrics.first_not_finite(rows)
+        if bad is not None:
+            files.flush()
+            step, name, member = bad
+            who = self.members[member] if len(rows[0][name]) > 1 else "the shared base model"
+            raise Diverged(
+                f"{call.stage}, round {call.round + 1}, step {step + 1}: {name} is not finite "
+                f"for {who}; what was computed before is kept in {self.directory}"
+            )
+        return rows
+
+
+def run(config: Config, command: str) -> Path:
+    """Runs, or goes on with, the run that `config` describes; returns its directory.
+
+    Raises:
+      ConfigError: the configuration or the run directory cannot be used.
+      Diverged: a number is not finite; checkpoints from before are kept.
+      Interrupted: Ctrl-C; everything is saved.
+    """
+    validate(config)
+    devices = prepare(config)
+    base = _load_base(config)
+    line = pipeline.build(config, devices, base)
+    directory = rundir.claim(config)
+    with rundir.locked(directory):
+        _Run(config, directory, line, command, devices).go()
+    return directory

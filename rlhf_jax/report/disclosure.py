@@ -1,0 +1,151 @@
+"""What a run owes its readers (Casper et al. 2023, arXiv 2307.15217, section 5), from its files.
+
+Nothing here is written by hand: facts come from config.json and metadata.json, numbers from
+metrics.jsonl, and what fell short from rules (`shortcomings`).
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from rlhf_jax.config import ConfigError
+from rlhf_jax.report import schema
+from rlhf_jax.report.intervals import Estimate
+from rlhf_jax.report.records import Record
+from rlhf_jax.report.results import Result, quantities
+from rlhf_jax.report.shortcomings import find, names
+from rlhf_jax.report.wording import setting
+
+INTERVAL = "95 % Student t interval of the mean over seeds"
+LOSSES = {
+    "bradley_terry": "min_φ E[−y log σ(Δ) − (1−y) log σ(−Δ)] + λ_r(φ), Δ = r_φ(a) − r_φ(b); "
+    "Bradley–Terry, a tie is y = ½",
+    "bayesian_personalised_ranking": "min_φ E[−log σ(r_φ(winner) − r_φ(loser))] + λ_r(φ); "
+    "Bayesian personalised ranking, a tie costs nothing",
+}
+POLICY = "max_θ E_{x~π_θ}[r_φ(x) − β_KL Σ_t log π_θ/π_ref]; PPO with a KL penalty"
+
+
+def _plain(value: Any) -> Any:
+    """Strict JSON: ∞ becomes a word, anything unusual its text."""
+    if isinstance(value, float) and not math.isfinite(value):
+        return setting(value) if math.isinf(value) else None
+    if isinstance(value, list | tuple):
+        return [_plain(v) for v in value]
+    if isinstance(value, str | int | float) or value is None:
+        return value
+    return str(value)
+
+
+def _section(record: Record, prefix: str) -> dict[str, Any]:
+    """The settings whose path begins with `prefix`."""
+    return {k: _plain(v) for k, v in record.config.items() if k.startswith(prefix)}
+
+
+def _estimate(e: Estimate) -> dict[str, Any]:
+    def known(value: float) -> float | None:
+        return round(value, 6) if math.isfinite(value) else None
+
+    return {"mean": known(e.mean), "half_width": known(e.half), "seeds": e.n}
+
+
+def _run(record: Record) -> dict[str, Any]:
+    m = record.metadata
+    command, devices = m.get("command", ""), m.get("devices", "unknown")
+    return {
+        "name": str(m.get("name", "run")),
+        "command": " ".join(command) if isinstance(command, list) else str(command),
+        "started": str(m.get("started", "unknown")),
+        "finished": None if m.get("finished") is None else str(m["finished"]),
+        "seconds": m.get("seconds"),
+        "git_revision": str(m.get("git_revision") or "unknown"),
+        "versions": {k: str(v) for k, v in m.get("versions", {}).items()},
+        "devices": ", ".join(map(str, devices)) if isinstance(devices, list) else str(devices),
+    }
+
+
+def _who(record: Record) -> str:
+    data = record.metadata.get("data", {})
+    source = data.get("source", data.get("ratings", "not stated"))
+    if record.config.get("world.name") != "words":
+        return f"Simulated people, no real ones. Values: {source}."
+    per_word = data.get("ratings_per_word", "several")
+    return (
+        f"Simulated people whose impression of a word is one of {per_word} ratings that real "
+        f"people gave it, drawn anew for every comparison. Source: {source}. The value of a "
+        f"string that nobody rated is assumed to be "
+        f"{setting(record.config.get('world.nonword_value', 'unknown'))}."
+    )
+
+
+def _shown(record: Record) -> str:
+    c = record.config
+    pairs = c.get("collect.comparisons", "an unknown number of")
+    if c.get("collect.mode") == "offline":
+        return f"{pairs} pairs of rated training words a round and seed; nothing the policy said."
+    return f"{pairs} pairs a round and seed, sampled from the policy of that round."
+
+
+def _quality(result: Result) -> dict[str, Any]:
+    return {
+        "setting": result.point.label,
+        "accuracy": _estimate(result.accuracy),
+        "ceiling_human": _estimate(result.ceiling_human),
+        "ceiling_mean": _estimate(result.ceiling_mean),
+    }
+
+
+def _evaluation(record: Record, outcome: tuple[Result, ...]) -> dict[str, Any]:
+    rows = []
+    for result in outcome:
+        for q in quantities(record):
+            change = result.of(q.metric)
+            row = {"setting": result.point.label, "round": result.round, "metric": q.metric}
+            rows.append(row | {k: _estimate(e) for k, e in change._asdict().items()})
+    gold = record.metadata.get("data", {}).get("gold", record.gold_unit)
+    return {
+        "gold": str(gold),
+        "interval": INTERVAL,
+        "seeds": len(record.points[0].columns),
+        "samples_per_seed": record.config.get("evaluate.samples"),
+        "results": rows,
+    }
+
+
+def disclose(record: Record, outcome: tuple[Result, ...], missing: list[str]) -> dict[str, Any]:
+    """The disclosure as JSON-able data. Raises `ConfigError` where it departs from the schema."""
+    reward_loss = str(record.config.get("reward.loss", "not stated"))
+    data = record.metadata.get("data", {})
+    document = {
+        "format": "rlhf_jax disclosure 1",
+        "run": _run(record),
+        "pretraining": {
+            "base": str(record.metadata.get("base") or "not stated"),
+            "settings": _section(record, "pretrain."),
+            "data": {k: _plain(v) for k, v in data.items()},
+        },
+        "feedback": {
+            "who": _who(record),
+            "shown": _shown(record),
+            "person": _section(record, "human."),
+            "quality": [_quality(r) for r in outcome],
+        },
+        "objective": {
+            "reward": {
+                "equation": LOSSES.get(reward_loss, reward_loss),
+                "settings": _section(record, "reward."),
+            },
+            "policy": {"equation": POLICY, "settings": _section(record, "ppo.")},
+        },
+        "evaluation": _evaluation(record, outcome),
+        "shortcomings": [
+            {"rule": f.rule, "setting": f.point, "statement": f.statement}
+            for f in find(record, outcome)
+        ],
+        "rules": list(names()),
+        "missing": list(missing),
+    }
+    for fault in schema.faults(document, schema.disclosure()):
+        raise ConfigError(f"disclosure: {fault}")
+    return document

@@ -1,0 +1,233 @@
+"""The page: one HTML file that needs nothing else."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from html import escape
+from importlib import resources
+from typing import Any, NamedTuple
+
+from rlhf_jax.report import curves, figures, tables
+from rlhf_jax.report.disclosed import disclosed, shortcomings
+from rlhf_jax.report.disclosure import INTERVAL
+from rlhf_jax.report.drawing import Content, Panel
+from rlhf_jax.report.records import Record
+from rlhf_jax.report.results import GOLD, KL, NONWORDS, Result
+from rlhf_jax.report.wording import duration, interval, number, plural, span
+
+
+def sentence(record: Record, outcome: Sequence[Result]) -> str:
+    """The run in one sentence, from its numbers."""
+    if not any(r.of(GOLD).change.n for r in outcome):
+        return "The run has no evaluation of gold before and after: it was stopped early."
+    if record.swept:
+        ranked = sorted(outcome, key=lambda r: r.of(GOLD).change.mean)
+        low, high = ranked[0], ranked[-1]
+        n = plural(len(record.points[0].columns), "seed")
+        return (
+            f"Over {len(outcome)} settings × {n}, the change in gold ranges from "
+            f"{interval(low.of(GOLD).change, sign=True)} ({low.point.label}) to "
+            f"{interval(high.of(GOLD).change, sign=True)} ({high.point.label})."
+        )
+    r = outcome[0]
+    gold = r.of(GOLD)
+    over = "With one seed" if gold.change.n == 1 else f"Over {gold.change.n} seeds"
+    parts = [
+        f"{over}, gold went from {number(gold.before.mean)} to "
+        f"{number(gold.after.mean)} (change {number(gold.change.mean, sign=True)}"
+        + (f", 95 % interval {span(gold.change)})" if gold.change.n > 1 else ")")
+    ]
+    if r.of(KL).after.n:
+        parts[0] += f" at a KL of {number(r.of(KL).after.mean)} nats from the reference"
+    if r.accuracy.n:
+        people = f" (another person: {number(r.ceiling_human.mean, share=True)})"
+        parts.append(
+            f"the reward model agrees with held-out human answers in "
+            f"{number(r.accuracy.mean, share=True)}{people if r.ceiling_human.n else ''}"
+        )
+    if r.of(NONWORDS).after.n:
+        share = number(r.of(NONWORDS).after.mean, share=True)
+        parts.append(f"{share} of the samples are strings that nobody rated")
+    return "; ".join(parts) + "."
+
+
+def _figure(panel: Panel) -> str:
+    key = "".join(
+        "<span>"
+        + (f'<i style="color:{colour}">━</i>' if colour else "")
+        + f"{escape(label)}</span>"
+        for label, colour in panel.key
+    )
+    key = f'<div class="key">{key}</div>' if key else ""
+    return (
+        f'<figure id="{panel.name}"><h4>{escape(panel.title)}</h4>{panel.svg}'
+        f"<figcaption>{key}{escape(panel.note)}</figcaption></figure>"
+    )
+
+
+def _section(title: str, *parts: str) -> str:
+    inside = "\n".join(p for p in parts if p)
+    return f"<section><h2>{escape(title)}</h2>\n{inside}\n</section>" if inside else ""
+
+
+def _p(text: str, kind: str = "") -> str:
+    return f'<p class="{kind}">{escape(text)}</p>' if kind else f"<p>{escape(text)}</p>"
+
+
+def _absent(lines: Iterable[str]) -> str:
+    return "".join(_p(f"Left out. {line}", "note") for line in lines)
+
+
+def _panels(content: Content) -> str:
+    drawn = "".join(map(_figure, content.panels))
+    return (f'<div class="panels">{drawn}</div>' if drawn else "") + _absent(content.missing)
+
+
+def _about_means(record: Record) -> str:
+    n = len(record.points[0].columns)
+    if n == 1:
+        return "One seed: lines are its values, and there are no intervals."
+    bands = "shaded bands and error bars" if figures.banded(record) else "error bars"
+    return (
+        f"Lines and points are means over n = {n} seeds"
+        f"{' of each setting' if record.swept else ''}; {bands} are 95 % Student t intervals of "
+        f"that mean (t with n − 1 degrees of freedom, times s/√n)."
+    )
+
+
+def _results(record: Record, outcome: Sequence[Result], swept: Content) -> str:
+    n = len(record.points[0].columns)
+    last, planned = outcome[0].round, record.config.get("rounds", "?")
+    about = f"After: {plural(last, 'round')} of PPO of {planned} planned. "
+    if n > 1:
+        about += (
+            f"Mean ± half-width of the {INTERVAL}, n = {n}. A change pairs each seed with itself. "
+        )
+        about += "The proxy has mean 0 and deviation 1 on the reference policy by construction."
+    else:
+        about += "One seed, so no interval."
+    return _section(
+        "Results", tables.results_html(record, outcome), _p(about, "note"), _panels(swept)
+    )
+
+
+def _distance(record: Record, content: Content) -> str:
+    about = (
+        f"How far optimisation went against what it brought. {_about_means(record)} Each seed's "
+        f"PPO iterations are sorted into {figures.BINS} equal bins of √KL (exact KL, summed over "
+        f"the response) and averaged within a bin, then over seeds; a bin is drawn, at its "
+        f"middle, where at least half of the seeds reached it. Lines join the bins."
+    )
+    return _section("Gold and proxy", _p(about, "note") if content.panels else "", _panels(content))
+
+
+def _curves(record: Record, drawn: Drawn) -> str:
+    rules = " Dotted rules: a new round begins." if record.config.get("rounds", 1) > 1 else ""
+    parts = [_p(f"Means and bands as above.{rules}", "note")]
+    for title, content in (
+        ("Pretraining", drawn.pretraining),
+        ("Fitting the reward", drawn.reward),
+        ("PPO", drawn.ppo),
+    ):
+        parts += [f"<h3>{title}</h3>", _panels(content)]
+    return _section("Learning curves", *parts)
+
+
+def _samples(record: Record) -> str:
+    about = (
+        "Responses of all seeds pooled: equal ones once with their count, the most frequent "
+        "first, then in the order drawn. Reward is the mean over seeds, whose reward models "
+        "differ. Italics: strings that nobody rated."
+    )
+    parts = []
+    for i, point in enumerate(record.points):
+        inside = "".join(tables.samples_html(record, point, d) for d in ("sampled", "greedy"))
+        if inside and record.swept:
+            opened = " open" if i == 0 else ""
+            inside = f"<details{opened}><summary>{escape(point.label)}</summary>{inside}</details>"
+        parts.append(inside)
+    if not any(parts):
+        return _section("What the policy says", _absent(["The run recorded no samples."]))
+    return _section("What the policy says", _p(about, "note"), *parts)
+
+
+def _provenance(record: Record, document: dict[str, Any]) -> str:
+    run = document["run"]
+    took = duration(run["seconds"]) if run["seconds"] is not None else "unknown"
+    versions = ", ".join(f"{k} {v}" for k, v in run["versions"].items())
+    rows = [
+        ["command", f"<code>{escape(run['command'])}</code>"],
+        ["started", escape(run["started"])],
+        ["finished", escape(run["finished"] or "not finished")],
+        ["duration", escape(took)],
+        ["git revision", f"<code>{escape(run['git_revision'])}</code>"],
+        ["devices", escape(run["devices"])],
+        ["versions", escape(versions)],
+    ]
+    provenance = tables.table(["", ""], rows, "settings")
+    return _section(
+        "How it was run",
+        provenance,
+        f"<details><summary>All {len(record.config)} settings</summary>"
+        f"{tables.settings_html(record.config)}</details>",
+    )
+
+
+class Drawn(NamedTuple):
+    """Every figure of the page."""
+
+    optimisation: Content
+    judge: Content
+    pretraining: Content
+    reward: Content
+    ppo: Content
+    sweep: Content
+
+    @property
+    def missing(self) -> list[str]:
+        return [line for content in self for line in content.missing]
+
+
+def draw(record: Record, outcome: tuple[Result, ...]) -> Drawn:
+    return Drawn(
+        figures.optimisation(record),
+        figures.judge(record),
+        curves.curves(record, curves.PRETRAIN),
+        curves.curves(record, curves.REWARD),
+        curves.curves(record, curves.ppo(record)),
+        figures.sweep(record, outcome),
+    )
+
+
+def html(
+    record: Record, outcome: tuple[Result, ...], document: dict[str, Any], drawn: Drawn
+) -> str:
+    """The whole page."""
+    run = document["run"]
+    style = resources.files(__package__).joinpath("report.css").read_text("utf-8")
+    members = plural(len(record.points[0].columns), "seed")
+    if record.swept:
+        members = f"{len(record.points)} settings × {members}"
+    took = f" · {duration(run['seconds'])}" if run["seconds"] is not None else ""
+    body = "\n".join(
+        (
+            f"<header><h1>{escape(run['name'])}</h1>",
+            _p(f"One RLHF run · {members}{took} · {run['started']}", "note"),
+            _p(sentence(record, outcome), "lead"),
+            _absent(record.notes) + "</header>",
+            _results(record, outcome, drawn.sweep),
+            _section("What failed or fell short", shortcomings(document, len(outcome))),
+            _distance(record, drawn.optimisation),
+            _section("Reward model", _panels(drawn.judge)),
+            _curves(record, drawn),
+            _samples(record),
+            _section("Disclosure", disclosed(document)),
+            _provenance(record, document),
+        )
+    )
+    return (
+        '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
+        f"<title>{escape(run['name'])}</title>\n<style>\n{style}</style>\n</head>\n"
+        f"<body>\n{body}\n</body>\n</html>\n"
+    )

@@ -1,0 +1,194 @@
+"""The files of one run directory as arrays: what a report may know."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from rlhf_jax.config import ConfigError
+
+
+class Point(NamedTuple):
+    """One setting of the grid and the columns of the population that ran it."""
+
+    setting: dict[str, float]
+    columns: tuple[int, ...]
+
+    @property
+    def label(self) -> str:
+        """`ppo.kl_weight = 0.05`, or nothing in a run without a sweep."""
+        return ", ".join(f"{path} = {value:g}" for path, value in self.setting.items())
+
+
+class Series(NamedTuple):
+    """One metric over the steps of one stage."""
+
+    rounds: np.ndarray
+    """[N] int"""
+    steps: np.ndarray
+    """[N] int, counted through all rounds"""
+    values: np.ndarray
+    """[N, members, …] float64; members = 1 where all seeds share one model"""
+
+    def of(self, point: Point) -> np.ndarray:
+        """[N, seeds, …]: the columns of one grid point."""
+        shared = self.values.shape[1] == 1
+        return self.values if shared else self.values[:, list(point.columns)]
+
+    def at(self, round_: int, point: Point) -> np.ndarray:
+        """[seeds, …]: the last row of a round; empty where the round has none."""
+        rows = np.flatnonzero(self.rounds == round_)
+        return self.of(point)[rows[-1]] if len(rows) else np.zeros(0)
+
+
+class Sample(NamedTuple):
+    """One response and what was thought of it."""
+
+    when: str
+    round: int
+    decoding: str
+    member: int
+    text: str
+    reward: float
+    gold: float
+    rated: bool
+
+
+class Record(NamedTuple):
+    """One run as its files tell it."""
+
+    config: dict[str, Any]
+    metadata: dict[str, Any]
+    points: tuple[Point, ...]
+    metrics: dict[tuple[str, str], Series]
+    """(stage, metric) → series"""
+    samples: tuple[Sample, ...]
+    notes: tuple[str, ...]
+    """what was absent or unreadable, one line each"""
+
+    @property
+    def swept(self) -> bool:
+        return len(self.points) > 1
+
+    @property
+    def gold_unit(self) -> str:
+        rated = self.config.get("world.name", "words") == "words"
+        return "mean human rating, −4…4" if rated else "utility, deviations"
+
+
+def _object(path: Path) -> dict[str, Any]:
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ConfigError(f"{path}: a report needs this file and it does not exist") from None
+    except ValueError as error:
+        raise ConfigError(f"{path}: not JSON ({error})") from None
+    if not isinstance(value, dict):
+        raise ConfigError(f"{path}: expected a JSON object")
+    return value
+
+
+def _rows(path: Path, notes: list[str]) -> Iterator[tuple[int, dict[str, Any]]]:
+    """(line number, row). A last line that a killed process left half-written is skipped."""
+    if not path.exists():
+        notes.append(f"{path.name} does not exist: what it would show is left out.")
+        return
+    lines = path.read_text(encoding="utf-8").splitlines()
+    for number, line in enumerate(lines, start=1):
+        if not line.strip():
+            continue
+        try:
+            row = json.loads(line)
+        except ValueError:
+            if number < len(lines):
+                raise ConfigError(f"{path}: line {number} is not JSON") from None
+            notes.append(f"The last line of {path.name} was half-written and is left out.")
+            return
+        if not isinstance(row, dict):
+            raise ConfigError(f"{path}: line {number} is not a JSON object")
+        yield number, row
+
+
+def points(members: list[dict[str, Any]]) -> tuple[Point, ...]:
+    """Members that share a setting, in the order of their first appearance."""
+    groups: dict[str, tuple[dict[str, float], list[int]]] = {}
+    for column, member in enumerate(members):
+        setting = member.get("point", {})
+        groups.setdefault(json.dumps(setting), (setting, []))[1].append(column)
+    return tuple(Point(setting, tuple(columns)) for setting, columns in groups.values())
+
+
+def _counted_through(rounds: np.ndarray, steps: np.ndarray) -> np.ndarray:
+    """Steps that begin anew in each round, placed one round after the other."""
+    out, end = steps.copy(), -1
+    for round_ in np.unique(rounds):
+        rows = rounds == round_
+        if steps[rows].min() <= end:
+            out[rows] += end + 1 - steps[rows].min()
+        end = out[rows].max()
+    return out
+
+
+def _series(path: Path, members: int, notes: list[str]) -> dict[tuple[str, str], Series]:
+    """A step that was run twice, before and after a resume, counts once: as last written."""
+    table: dict[tuple[str, str], dict[tuple[int, int], np.ndarray]] = {}
+    for number, row in _rows(path, notes):
+        where = f"{path}: line {number}"
+        if not {"stage", "round", "step"} <= row.keys():
+            raise ConfigError(f"{where} lacks one of stage, round, step")
+        for name in row.keys() - {"stage", "round", "step"}:
+            try:
+                value = np.asarray(row[name], np.float64)
+            except (TypeError, ValueError):
+                raise ConfigError(f"{where}: {name} is not an array of numbers") from None
+            if value.ndim == 0 or value.shape[0] not in (1, members):
+                shape = "one number" if value.ndim == 0 else f"{value.shape[0]} values"
+                raise ConfigError(f"{where}: {name} has {shape} for {members} members")
+            key = (int(row["round"]), int(row["step"]))
+            table.setdefault((row["stage"], name), {})[key] = value
+    out = {}
+    for (stage, name), cells in table.items():
+        keys = sorted(cells)
+        if len({cells[k].shape for k in keys}) > 1:
+            raise ConfigError(f"{path}: {name} of stage {stage} changes its shape")
+        rounds, steps = (np.asarray(c, np.int64) for c in zip(*keys, strict=True))
+        values = np.stack([cells[k] for k in keys])
+        out[stage, name] = Series(rounds, _counted_through(rounds, steps), values)
+    return out
+
+
+def _samples(path: Path, notes: list[str]) -> Iterator[Sample]:
+    number_of = lambda v: float("nan") if v is None else float(v)
+    for line, row in _rows(path, notes):
+        try:
+            yield Sample(
+                str(row["when"]),
+                int(row["round"]),
+                str(row["decoding"]),
+                int(row["member"]),
+                str(row["text"]),
+                number_of(row.get("reward")),
+                number_of(row.get("gold")),
+                bool(row.get("rated", True)),
+            )
+        except (KeyError, TypeError, ValueError) as error:
+            raise ConfigError(f"{path}: line {line}: {error!r}") from None
+
+
+def read(run_directory: Path) -> Record:
+    """Reads a run directory, finished or not.
+
+    Raises: `ConfigError` where config.json or metadata.json is missing, or a row cannot be
+      what the run writes. Absent metrics and samples are not an error: they become notes.
+    """
+    notes: list[str] = []
+    config = _object(run_directory / "config.json")
+    metadata = _object(run_directory / "metadata.json")
+    members = metadata.get("members") or [{"seed": 0, "point": {}}]
+    metrics = _series(run_directory / "metrics.jsonl", len(members), notes)
+    samples = tuple(_samples(run_directory / "samples.jsonl", notes))
+    return Record(config, metadata, points(members), metrics, samples, tuple(notes))

@@ -1,0 +1,210 @@
+"""What failed or fell short, found in the numbers by rules that are the same for every run.
+
+A rule speaks when its interval excludes the harmless answer, or where a fact about the run
+limits what its numbers mean. It is silent otherwise, and the page names all rules.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import numpy as np
+
+from rlhf_jax.report.intervals import Estimate, estimate, paired
+from rlhf_jax.report.records import Record
+from rlhf_jax.report.results import DISTINCT, GOLD, NONWORDS, PROXY, Result, measured
+from rlhf_jax.report.wording import interval, number, plural, setting, span
+
+
+class Finding(NamedTuple):
+    """A rule that spoke."""
+
+    rule: str
+    point: str
+    """grid point, empty for the whole run"""
+    statement: str
+
+
+Rule = Callable[[Record, Result], str | None]
+
+
+def _up(e: Estimate) -> bool:
+    return e.n > 1 and e.low > 0.0
+
+
+def _down(e: Estimate) -> bool:
+    return e.n > 1 and e.high < 0.0
+
+
+def gold_fell(record: Record, result: Result) -> str | None:
+    change = result.of(GOLD).change
+    if not _down(change):
+        return None
+    return f"Gold fell: {number(change.mean, sign=True)} (95 % interval {span(change)})."
+
+
+def no_clear_change(record: Record, result: Result) -> str | None:
+    change = result.of(GOLD).change
+    if change.n < 2 or _up(change) or _down(change):
+        return None
+    return f"The change in gold is not told apart from 0: 95 % interval {span(change)}."
+
+
+def reward_hacking(record: Record, result: Result) -> str | None:
+    """Proxy up while gold is down: over the run, or from the first to the second half of the
+    last round of PPO."""
+    gold, proxy = result.of(GOLD).change, result.of(PROXY).change
+    if _down(gold) and _up(proxy):
+        return (
+            f"Reward hacking: the proxy rose by {number(proxy.mean)} deviations while gold "
+            f"changed by {number(gold.mean)}."
+        )
+    halves = []
+    for metric in ("objective/gold", "objective/scores"):
+        series = record.metrics.get(("ppo", metric))
+        if series is None:
+            return None
+        rows = series.of(result.point)[series.rounds == series.rounds.max()]
+        middle = len(rows) // 2
+        if middle < 2:
+            return None
+        halves.append(paired(rows[:middle].mean(axis=0), rows[middle:].mean(axis=0)))
+    gold, proxy = halves
+    if not (_down(gold) and _up(proxy)):
+        return None
+    return (
+        f"Over-optimisation: from the first to the second half of the last round the proxy rose "
+        f"by {number(proxy.mean)} deviations while gold changed by {number(gold.mean)}."
+    )
+
+
+def seeds_that_lost(record: Record, result: Result) -> str | None:
+    series = record.metrics.get(("evaluate", GOLD))
+    if series is None or not result.round:
+        return None
+    before = series.at(0, result.point)
+    if not before.size:
+        return None
+    lost = int((series.at(result.round, result.point) < before).sum())
+    if not lost:
+        return None
+    return f"{lost} of {plural(len(before), 'seed')} ended with less gold than they began with."
+
+
+def under_the_ceiling(record: Record, result: Result) -> str | None:
+    if not _up(result.shortfall):
+        return None
+    return (
+        f"The reward model foretells {interval(result.accuracy, share=True)} of held-out answers, "
+        f"another person {number(result.ceiling_human.mean, share=True)}."
+    )
+
+
+def miscalibrated(record: Record, result: Result) -> str | None:
+    ece = estimate(measured(record, "reward/ece", result.point))
+    if not ece.n or not ece.mean > 0.05:
+        return None
+    off = number(ece.mean, share=True)
+    return f"The reward model's probabilities are off by {off} on average (ECE; 5 % is let pass)."
+
+
+def non_words(record: Record, result: Result) -> str | None:
+    after = result.of(NONWORDS).after
+    if not after.n or not after.mean > 0.05:
+        return None
+    value = result.point.setting.get(
+        "world.nonword_value", record.config.get("world.nonword_value", "unknown")
+    )
+    return (
+        f"{interval(after, share=True)} of the samples after are strings that nobody rated: "
+        f"their gold is the assumed value {setting(value)}, not a measurement."
+    )
+
+
+def narrowing(record: Record, result: Result) -> str | None:
+    distinct = result.of(DISTINCT)
+    if not distinct.after.n or not distinct.after.mean < 0.5 * distinct.before.mean:
+        return None
+    return (
+        f"The policy narrowed: {interval(distinct.after, share=True)} of its samples are "
+        f"distinct, {interval(distinct.before, share=True)} before."
+    )
+
+
+def few_seeds(record: Record, result: Result) -> str | None:
+    n = len(result.point.columns)
+    if n == 1:
+        return "One seed: no interval, and nothing here says what another seed would do."
+    return f"{n} seeds: intervals are wide and lean on normality." if n < 5 else None
+
+
+POINT_RULES: tuple[Rule, ...] = (
+    gold_fell,
+    no_clear_change,
+    reward_hacking,
+    seeds_that_lost,
+    under_the_ceiling,
+    miscalibrated,
+    non_words,
+    narrowing,
+    few_seeds,
+)
+
+
+def unfinished(record: Record, result: Result) -> str | None:
+    planned = record.config.get("rounds", 1)
+    if result.round >= planned:
+        return None
+    return f"Unfinished: evaluated after {result.round} of {plural(planned, 'round')}."
+
+
+def not_finite(record: Record, result: Result) -> str | None:
+    bad = {
+        name: series
+        for (_, name), series in record.metrics.items()
+        if not np.isfinite(series.values).all()
+    }
+    if not bad:
+        return None
+    seeds = max(
+        int((~np.isfinite(s.values)).reshape(*s.values.shape[:2], -1).any(axis=(0, 2)).sum())
+        for s in bad.values()
+    )
+    names = ", ".join(sorted(bad))
+    return (
+        f"Values that are not finite, left out of means, in up to {plural(seeds, 'seed')}: {names}."
+    )
+
+
+def shared_base(record: Record, result: Result) -> str | None:
+    if not record.config.get("pretrain.shared", False):
+        return None
+    return (
+        "All seeds start from one base model: the intervals say nothing about how results would "
+        "differ with another."
+    )
+
+
+def many_settings(record: Record, result: Result) -> str | None:
+    if not record.swept:
+        return None
+    n = len(record.points)
+    return (
+        f"{n} settings are shown side by side; intervals are not corrected for choosing among them."
+    )
+
+
+RUN_RULES: tuple[Rule, ...] = (unfinished, not_finite, shared_base, many_settings)
+
+
+def names() -> tuple[str, ...]:
+    return tuple(rule.__name__ for rule in RUN_RULES + POINT_RULES)
+
+
+def find(record: Record, outcome: tuple[Result, ...]) -> tuple[Finding, ...]:
+    """Every rule that speaks: of the run once, of each grid point for itself."""
+    jobs = [(rule, outcome[0], "") for rule in RUN_RULES]
+    jobs += [(rule, r, r.point.label) for r in outcome for rule in POINT_RULES]
+    said = ((rule.__name__, where, rule(record, result)) for rule, result, where in jobs)
+    return tuple(Finding(rule, where, text) for rule, where, text in said if text)

@@ -1,0 +1,309 @@
+"""What a study expects, and the rule that turns its numbers into a verdict.
+
+Every expectation is reduced to one number a seed (a rise, a difference), and the verdict is
+Student's t on those n numbers: seeds are the sample, and arms and grid points that share them
+stay paired. With Δ the true value, `by` the smallest effect that would matter and
+a = (1 − level)/2 = 2.5 %,
+
+  supported       the data would be this favourable with probability ≤ a if Δ ≤ by,
+  not supported   the data would be this unfavourable with probability ≤ a if Δ > by,
+  inconclusive    neither: the interval holds `by`, more seeds could tell.
+
+All claims of a study are judged together and both probabilities are Holm-adjusted: the chance
+that a study calls any false claim supported is at most a. With by = 0, no effect at all ends
+as inconclusive as a rule; say how much matters and it can end as not supported.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal, NamedTuple, TypeAlias
+
+import numpy as np
+from numpy.typing import ArrayLike
+from scipy import stats
+
+from rlhf_jax.config import ConfigError
+from rlhf_jax.ops.intervals import Interval, finite, holm, student
+
+Outcome: TypeAlias = Literal["supported", "not supported", "inconclusive"]
+
+
+class Measured(NamedTuple):
+    """One metric over its axis. Column s is seed s in every arm."""
+
+    axis: str
+    at: ArrayLike
+    """[points]"""
+    arms: Mapping[str, ArrayLike]
+    """[points, seeds] each"""
+
+
+@dataclass(frozen=True)
+class Trend:
+    """The least-squares line through a seed's points rises or falls over the axis by more than `by`.
+
+    "flat": it changes by less than `by` either way.
+    """
+
+    metric: str
+    arm: str
+    direction: Literal["increases", "decreases", "flat"]
+    by: float = 0.0
+    """In units of the metric, from the first to the last point."""
+    scale: Literal["linear", "log"] = "linear"
+    """Of the axis."""
+    source: str = ""
+    """Where the expectation comes from."""
+
+    def __post_init__(self) -> None:
+        _check_by(self.by, self.direction == "flat")
+
+
+@dataclass(frozen=True)
+class Differs:
+    """An arm lies above or below a baseline by more than `by`; "same": within `by` of it."""
+
+    metric: str
+    arm: str
+    baseline: str | float
+    """Another arm, the same arm at another point, or a number."""
+    direction: Literal["higher", "lower", "same"]
+    by: float = 0.0
+    at: float | None = None
+    """Point of the axis; None takes each seed's mean over it."""
+    baseline_at: float | None = None
+    """Point of the axis for the baseline; None takes `at`."""
+    source: str = ""
+
+    def __post_init__(self) -> None:
+        _check_by(self.by, self.direction == "same")
+
+
+@dataclass(frozen=True)
+class Turns:
+    """Some point inside the axis lies beyond both of its ends by more than `by`."""
+
+    metric: str
+    arm: str
+    direction: Literal["peaks", "dips"]
+    by: float = 0.0
+    source: str = ""
+
+    def __post_init__(self) -> None:
+        _check_by(self.by, False)
+
+
+Expectation: TypeAlias = Trend | Differs | Turns
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """An expectation, judged."""
+
+    expectation: Expectation
+    outcome: Outcome
+    sentence: str
+    interval: Interval | None
+    """Of the change, difference or height; None where there are no numbers to judge by."""
+    p: float
+    """Of data this favourable were the claim false; Holm-adjusted."""
+
+
+class _Evidence(NamedTuple):
+    result: str
+    interval: Interval | None
+    p_for: float
+    p_against: float
+
+
+def judge(
+    expectations: Sequence[Expectation], measured: Mapping[str, Measured], level: float = 0.95
+) -> tuple[Verdict, ...]:
+    """Verdicts on all claims of one study, `measured` by metric.
+
+    Numbers that are not finite, or a single seed, end as inconclusive and say so.
+
+    Raises: `ConfigError` if a metric, arm or point does not exist.
+    """
+    evidence = [_weigh(e, _metric(measured, e), level) for e in expectations]
+    p_for = holm([e.p_for for e in evidence])
+    p_against = holm([e.p_against for e in evidence])
+    error, out = (1 - level) / 2, []
+    for e, found, p, q in zip(expectations, evidence, p_for, p_against, strict=True):
+        outcome: Outcome = "inconclusive"
+        if p <= error:
+            outcome = "supported"
+        elif q <= error:
+            outcome = "not supported"
+        text = f"{outcome}: {claim(e, measured[e.metric].axis)}; {found.result}"
+        if found.interval is not None:
+            text += f", p = {p:.2g}" + f" (Holm over {len(evidence)})" * (len(evidence) > 1)
+        out.append(Verdict(e, outcome, text, found.interval, float(p)))
+    return tuple(out)
+
+
+def claim(e: Expectation, axis: str) -> str:
+    """The expectation in words."""
+    margin = f" by more than {e.by:g}" if e.by else ""
+    if isinstance(e, Trend):
+        if e.direction == "flat":
+            return f"{e.metric} of {e.arm} changes with {axis} by less than {e.by:g}"
+        return f"{e.metric} of {e.arm} {e.direction} with {axis}{margin}"
+    if isinstance(e, Turns):
+        return f"{e.metric} of {e.arm} {e.direction} inside {axis}{margin}"
+    there = f" at {axis} = {e.at:g}" if e.at is not None else ""
+    other = f"{e.baseline:g}" if isinstance(e.baseline, float | int) else f"that of {e.baseline}"
+    if e.baseline_at is not None:
+        other += f" at {e.baseline_at:g}"
+    if e.direction == "same":
+        return f"{e.metric} of {e.arm}{there} is within {e.by:g} of {other}"
+    return f"{e.metric} of {e.arm}{there} is {e.direction} than {other}{margin}"
+
+
+def shuffled(measured: Mapping[str, Measured], rng: np.random.Generator) -> dict[str, Measured]:
+    """Negative control: each seed's numbers dealt anew over the arms and points of a metric.
+
+    What is left is exchangeable: no trend, no turn, and no difference between arms.
+    """
+    out = {}
+    for metric, m in measured.items():
+        cells = np.stack([np.asarray(v, np.float64) for v in m.arms.values()])
+        dealt = rng.permuted(cells.reshape(-1, cells.shape[-1]), axis=0).reshape(cells.shape)
+        out[metric] = m._replace(arms=dict(zip(m.arms, dealt, strict=True)))
+    return out
+
+
+def _weigh(e: Expectation, m: Measured, level: float) -> _Evidence:
+    try:
+        if isinstance(e, Trend):
+            return _weigh_trend(e, m, level)
+        return _weigh_turn(e, m, level) if isinstance(e, Turns) else _weigh_gap(e, m, level)
+    except _NoNumbers as problem:
+        return _Evidence(str(problem), None, 1.0, 1.0)
+
+
+def _weigh_trend(e: Trend, m: Measured, level: float) -> _Evidence:
+    x, y = np.asarray(m.at, np.float64), _arm(m, e.metric, e.arm)
+    if e.scale == "log":
+        if (x <= 0).any():
+            raise ConfigError(f"{m.axis} = {x.min():g} has no logarithm: use a linear scale")
+        x = np.log(x)
+    if np.ptp(x) == 0:
+        raise ConfigError(f"{m.axis}: a trend needs at least two different points")
+    dx = x - x.mean()
+    rise = dx @ y / (dx @ dx) * np.ptp(x)
+    sign = {"increases": 1, "decreases": -1, "flat": 0}[e.direction]
+    return _weigh_numbers(_without_rounding(rise, y), sign, e.by, level, "change over the axis")
+
+
+def _weigh_gap(e: Differs, m: Measured, level: float) -> _Evidence:
+    mine = _cell(m, e.metric, e.arm, e.at)
+    if isinstance(e.baseline, str):
+        there = e.at if e.baseline_at is None else e.baseline_at
+        other = _cell(m, e.metric, e.baseline, there)
+    else:
+        other = np.full_like(mine, e.baseline)
+    if mine.shape != other.shape:
+        raise ConfigError(f"{e.arm} and {e.baseline} have different numbers of seeds")
+    gap = _without_rounding(mine - other, np.stack([mine, other]))
+    sign = {"higher": 1, "lower": -1, "same": 0}[e.direction]
+    return _weigh_numbers(gap, sign, e.by, level, "difference")
+
+
+def _weigh_turn(e: Turns, m: Measured, level: float) -> _Evidence:
+    x, y = np.asarray(m.at, np.float64), _arm(m, e.metric, e.arm)
+    order, sign = np.argsort(x), 1 if e.direction == "peaks" else -1
+    x, y = x[order], sign * y[order]
+    inner = len(x) - 2
+    if inner < 1:
+        raise ConfigError(f"{m.axis}: a turn needs at least three points")
+    ends = y[[0, -1]]
+    above = _without_rounding(y[1:-1, None] - ends[None], y)
+    p_for, p_against = _p_values(above, e.by)
+    # A turn at k needs both ends (the larger p); some k of many will do (Bonferroni).
+    both = p_for.max(axis=1)
+    k = int(np.argmin(both))
+    over = student(above[k], 1 - (1 - level) / inner)
+    low, value, high = (float(np.min(v)) for v in (over.low, over.value, over.high))
+    interval = Interval(value, low, high, level, over.n)
+    # No turn anywhere: at every k one end or the other is too near, whichever it is.
+    against = 2 * p_against.min(axis=1).max()
+    text = f"at {m.axis} = {x[k + 1]:g} beyond the nearer end by {_describe(interval)}"
+    return _Evidence(text, interval, min(1.0, inner * both[k]), min(1.0, float(against)))
+
+
+def _weigh_numbers(
+    each: np.ndarray, sign: int, by: float, level: float, what: str
+) -> _Evidence:
+    """Evidence for sign · Δ > by, or for |Δ| < by where sign is 0 (two one-sided tests)."""
+    interval = student(each, level)
+    if sign:
+        p_for, p_against = _p_values(sign * each, by)
+    else:
+        not_above, above = _p_values(-each, -by), _p_values(each, by)
+        p_for = np.maximum(not_above[0], _p_values(each, -by)[0])
+        p_against = 2 * np.minimum(above[0], _p_values(-each, by)[0])
+    text = f"{what} {_describe(interval)}"
+    return _Evidence(text, interval, float(p_for), min(1.0, float(p_against)))
+
+
+def _p_values(each: np.ndarray, by: float) -> tuple[np.ndarray, np.ndarray]:
+    """[..., seeds] → p of "Δ ≤ by" and of "Δ > by".
+
+    Seeds that all agree have no spread to judge by; the sign test's 2⁻ⁿ stands in.
+    """
+    n, gap = each.shape[-1], each.mean(axis=-1) - by
+    error = stats.sem(each, axis=-1)
+    flat = np.ptp(each, axis=-1) == 0
+    t = gap / np.where(flat, 1.0, error)
+    sure = np.where(each[..., 0] > by, 2.0**-n, 1.0), np.where(each[..., 0] > by, 1.0, 2.0**-n)
+    p = stats.t.sf(t, n - 1), stats.t.cdf(t, n - 1)
+    return np.where(flat, sure[0], p[0]), np.where(flat, sure[1], p[1])
+
+
+def _describe(i: Interval) -> str:
+    return f"{i.value:+.3g} [{i.low:.3g}, {i.high:.3g}] ({100 * i.level:g} % t interval, n = {i.n})"
+
+
+class _NoNumbers(Exception):
+    """There is nothing to judge by, and the message says why."""
+
+
+def _without_rounding(each: np.ndarray, values: np.ndarray) -> np.ndarray:
+    """Numbers below float32's rounding of what they were made from count as 0."""
+    return np.where(np.abs(each) <= 1e-6 * np.abs(values).max(), 0.0, each)
+
+
+def _check_by(by: float, within: bool) -> None:
+    if not (by > 0 if within else by >= 0) or not np.isfinite(by):
+        raise ConfigError(f"by = {by:g}: must be a finite number {'> 0' if within else '≥ 0'}")
+
+
+def _metric(measured: Mapping[str, Measured], e: Expectation) -> Measured:
+    if e.metric not in measured:
+        raise ConfigError(f"no metric {e.metric!r}: there are {', '.join(measured)}")
+    return measured[e.metric]
+
+
+def _arm(m: Measured, metric: str, arm: str) -> np.ndarray:
+    if arm not in m.arms:
+        raise ConfigError(f"{metric}: no arm {arm!r}: there are {', '.join(m.arms)}")
+    y = np.asarray(m.arms[arm], np.float64)
+    if y.ndim != 2 or len(y) != np.size(m.at):
+        raise ConfigError(f"{metric} of {arm}: shape {y.shape} for {np.size(m.at)} points")
+    try:
+        return finite(f"{metric} of {arm}", y)
+    except ConfigError as problem:
+        raise _NoNumbers(str(problem)) from None
+
+
+def _cell(m: Measured, metric: str, arm: str, at: float | None) -> np.ndarray:
+    y = _arm(m, metric, arm)
+    if at is None:
+        return y.mean(axis=0)
+    hit = np.flatnonzero(np.isclose(np.asarray(m.at, np.float64), at))
+    if len(hit) != 1:
+        raise ConfigError(f"{metric}: {m.axis} has no single point {at:g} among {list(m.at)}")
+    return y[hit[0]]

@@ -6,6 +6,9 @@ at most one shape, so a fit is least squares with the shape profiled on a grid. 
 takes whole curves and needs only each seed's moments: 2,000 resamples cost a tenth of a second.
 Every fit resamples alike, so fits of one study whose seeds are shared stay paired in whatever
 is computed from their draws.
+
+Measured coverage of 95 % intervals, 16 curves of 25 points with lasting errors: BON and RL 93 to
+96 %, POWER and SATURATING 92 to 98 % (α, β, shape, peak and height; 300 to 1,000 studies).
 """
 
 from __future__ import annotations

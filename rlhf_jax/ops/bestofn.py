@@ -38,7 +38,9 @@ def best_of_n(proxy: Array, value: Array, ns: Sequence[int]) -> Array:
     order, group, _, size = _ties(proxy)
     total = jax.ops.segment_sum(value[order], group, proxy.shape[0])
     shared = (total / jnp.maximum(size, 1))[group]
-    estimate = jnp.exp(_log_weights(n, proxy.shape[0])) @ shared
+    # Accelerators multiply float32 matrices in fewer bits unless told not to.
+    weights = jnp.exp(_log_weights(n, proxy.shape[0]))
+    estimate = jnp.matmul(weights, shared, precision="highest")
     return jnp.where(jnp.any(jnp.isnan(proxy)), jnp.nan, estimate)
 
 

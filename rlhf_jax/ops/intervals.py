@@ -20,7 +20,7 @@ from typing import NamedTuple, TypeAlias
 
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy import optimize, stats
+from scipy import optimize, special, stats
 
 from rlhf_jax.config import ConfigError
 
@@ -69,8 +69,8 @@ def finite(name: str, scores: ArrayLike) -> np.ndarray:
 
 def expanded(level: float, n: int) -> float:
     """The level whose normal quantile is √(n/(n−1)) · t_{(1+level)/2, n−1}."""
-    quantile = np.sqrt(n / (n - 1)) * stats.t.ppf((1 + level) / 2, n - 1)
-    return float(2 * stats.norm.cdf(quantile) - 1)
+    quantile = np.sqrt(n / (n - 1)) * special.stdtrit(n - 1, (1 + level) / 2)
+    return float(2 * special.ndtr(quantile) - 1)
 
 
 def percentile(value: ArrayLike, draws: np.ndarray, n: int, level: float = 0.95) -> Interval:
@@ -88,7 +88,8 @@ def student(scores: ArrayLike, level: float = 0.95) -> Interval:
     """x̄ ± t_{(1+level)/2, n−1} s/√n over the last axis [..., seeds]; exact for normal scores."""
     x = finite("scores", scores)
     n = x.shape[-1]
-    half = stats.t.ppf((1 + level) / 2, n - 1) * stats.sem(x, axis=-1)
+    error = x.std(axis=-1, ddof=1) / np.sqrt(n)
+    half = special.stdtrit(n - 1, (1 + level) / 2) * error
     centre = x.mean(axis=-1)
     return Interval(_plain(centre), _plain(centre - half), _plain(centre + half), level, n)
 

@@ -108,9 +108,11 @@ def test_limits_are_finite_with_their_gradients(compiled, name, beta, lapse):
 def test_64_people_at_once_are_64_people_one_by_one(name):
     case = CASES[name]
     keys = jax.random.split(jax.random.key(0), 64)
-    beta = jnp.linspace(0.2, 5.0, 64)
-    everyone = jax.tree.map(lambda x: jnp.broadcast_to(x, (64, *x.shape)), person(flip=0.1))
-    everyone = everyone._replace(rationality=beta, lapse=jnp.linspace(0.0, 0.5, 64))
+    everyone = jax.tree.map(lambda x: np.repeat(np.asarray(x)[None], 64, 0), person(flip=0.1))
+    everyone = everyone._replace(
+        rationality=np.linspace(0.2, 5.0, 64, dtype=np.float32),
+        lapse=np.linspace(0.0, 0.5, 64, dtype=np.float32),
+    )
     values = jnp.broadcast_to(values_of(name), (16, case.size))
     ask = jax.jit(lambda h, key: case.draw(h, values, key))
     together = jax.jit(jax.vmap(ask))(everyone, keys)

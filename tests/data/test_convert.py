@@ -1,0 +1,116 @@
+"""Nothing is dropped without being counted."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from rlhf_jax.config import ConfigError
+from rlhf_jax.data.convert import load_arguments, read_rows, recognise, write_rows
+from rlhf_jax.data.formats import FORMATS, Options
+from rlhf_jax.data.rows import Comparison, Label, text
+
+NONE = Options()
+GOOD = {"prompt": "q", "chosen": "a", "rejected": "b"}
+
+
+def lines(tmp_path, *records):
+    path = tmp_path / "f.jsonl"
+    path.write_text("".join((r if isinstance(r, str) else json.dumps(r)) + "\n" for r in records))
+    return path
+
+
+def comparison(label, **fields):
+    given = {"prompt": text("q"), "a": text("x"), "b": text("y"), "item": "1"}
+    return Comparison(**(given | fields), label=label)
+
+
+def test_skip_lists_each_malformed_record_with_file_line_and_reason(tmp_path):
+    path = lines(tmp_path, GOOD, {"prompt": "q", "chosen": 3, "rejected": "b"}, "{", GOOD, {})
+    result = read_rows(path, FORMATS["trl_preference"], NONE, "skip")
+    assert (result.records, len(result.rows)) == (2, 2)
+    assert [str(m).split(":")[:2] for m in result.malformed] == [
+        ["f.jsonl", "2"],
+        ["f.jsonl", "3"],
+        ["f.jsonl", "5"],
+    ]
+    assert "field 'chosen' is a whole number, expected text or a list" in str(result.malformed[0])
+
+
+def test_fail_raises_at_the_first_malformed_record(tmp_path):
+    path = lines(tmp_path, GOOD, {"chosen": "a"}, "{")
+    with pytest.raises(ConfigError, match=r"f\.jsonl:2: field 'rejected' is missing"):
+        read_rows(path, FORMATS["trl_preference"], NONE)
+
+
+def test_answers_that_a_format_cannot_express_are_listed_or_fatal():
+    rows = [comparison(1.0), comparison(0.5), comparison(None), Label(x=text("x"), value="good")]
+    result = write_rows(rows, FORMATS["trl_preference"], NONE, "skip")
+    assert len(result.records) == 1
+    assert [(r.row, r.reason) for r in result.refused] == [
+        (2, "a tie has no place in a preference"),
+        (3, "'can't tell' has no place in a preference"),
+        (4, "a label has no place in trl_preference"),
+    ]
+    with pytest.raises(ConfigError, match="row 2: a tie"):
+        write_rows(rows, FORMATS["trl_preference"], NONE)
+
+
+def test_one_answer_that_does_not_fit_does_not_take_its_record_with_it():
+    rows = [comparison(1.0, annotator="u"), comparison(0.5), comparison(0.0)]
+    result = write_rows(rows, FORMATS["label_studio"], NONE, "skip")
+    assert [len(r["annotations"]) for r in result.records] == [2]
+    assert [r.row for r in result.refused] == [2]
+
+
+def test_a_record_whose_answers_contradict_each_other_is_refused_whole():
+    rows = [comparison(1.0), comparison(1.0, a=text("other"))]
+    result = write_rows(rows, FORMATS["label_studio"], NONE, "skip")
+    assert (len(result.records), [r.row for r in result.refused]) == (0, [1, 2])
+
+
+def test_fields_that_do_not_survive_are_counted_and_a_swap_is_only_a_loss_of_order():
+    rows = [
+        comparison(1.0, annotator="u", confidence=0.9, a_id="m1"),
+        comparison(0.0, annotator="u"),
+    ]
+    lost = write_rows(rows, FORMATS["trl_preference"], NONE).lost
+    assert lost == {"item": 2, "annotator": 2, "confidence": 1, "a_id": 1, "order": 1}
+
+
+def test_what_only_the_source_format_knows_goes_back_there_and_is_lost_elsewhere(tmp_path):
+    path = lines(tmp_path, GOOD | {"margin": 2})
+    rows = read_rows(path, FORMATS["trl_preference"], NONE).rows
+    assert write_rows(rows, FORMATS["trl_preference"], NONE).records == [GOOD | {"margin": 2}]
+    other = write_rows(rows, FORMATS["alpaca_eval"], NONE)
+    assert "margin" not in other.records[0]
+    assert other.lost["extra"] == 1
+
+
+@pytest.mark.parametrize(
+    ("record", "name"),
+    [
+        (GOOD, "trl_preference"),
+        ({"chosen": "a b", "rejected": "a c"}, "trl_preference_implicit"),
+        ({"chosen": "\n\nHuman: a\n\nAssistant: b", "rejected": "\n\nHuman: a"}, "hh_rlhf"),
+        ({"prompt": "q", "completion": "a", "label": True}, "trl_unpaired"),
+        ({"type": "label", "x": "a", "value": "good"}, "rows"),
+    ],
+)
+def test_a_format_is_recognised_by_its_fields(tmp_path, record, name):
+    assert recognise(lines(tmp_path, "{", record), NONE).name == name
+
+
+def test_an_unknown_format_is_one_clear_error(tmp_path):
+    with pytest.raises(ConfigError, match="give --format"):
+        recognise(lines(tmp_path, {"x": 1}), NONE)
+    with pytest.raises(ConfigError, match="no record"):
+        recognise(lines(tmp_path), NONE)
+
+
+def test_arguments_must_be_texts(tmp_path):
+    path = tmp_path / "args.json"
+    path.write_text('{"arg1": 3}')
+    with pytest.raises(ConfigError, match="argument 'arg1' is not text"):
+        load_arguments(path)

@@ -1,0 +1,116 @@
+"""scripts/data.py from the outside."""
+
+from __future__ import annotations
+
+import gzip
+import importlib.util
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from rlhf_jax import cli
+from rlhf_jax.config import ConfigError
+
+SCRIPT = Path(__file__).parents[2] / "scripts" / "data.py"
+ROWS = [
+    {"prompt": "q", "chosen": "a", "rejected": "b"},
+    {"prompt": "q", "chosen": "c", "rejected": "b"},
+]
+
+
+@pytest.fixture(scope="module")
+def script():
+    spec = importlib.util.spec_from_file_location("data_script", SCRIPT)
+    module = importlib.util.module_from_spec(spec)
+    sys.modules["data_script"] = module  # dataclasses look their module up
+    spec.loader.exec_module(module)
+    return lambda arguments: cli.main(module.work, arguments)
+
+
+@pytest.fixture
+def pairs(tmp_path):
+    path = tmp_path / "pairs.jsonl.gz"
+    path.write_bytes(gzip.compress("".join(json.dumps(r) + "\n" for r in ROWS).encode()))
+    return path
+
+
+def test_help_is_quick_and_imports_nothing_heavy():
+    code = (
+        f"import sys, runpy; sys.argv = ['data.py', '--help']\n"
+        f"try: runpy.run_path({str(SCRIPT)!r}, run_name='__main__')\n"
+        f"except SystemExit as e: assert e.code == 0\n"
+        f"print([m for m in ('numpy', 'tensorflow_datasets', 'grain') if m in sys.modules])"
+    )
+    start = time.perf_counter()
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert time.perf_counter() - start < 10  # about 0.4 s by itself; the tests share the machine
+    assert done.stdout.splitlines()[-1] == "[]"
+    assert all(word in done.stdout for word in ("import", "export", "stats", "formats"))
+
+
+def test_import_then_export_gives_the_file_back(script, pairs, tmp_path):
+    rows, back = tmp_path / "rows.jsonl.gz", tmp_path / "back.jsonl"
+    assert script(["import", str(pairs), "--out", str(rows)]) == 0
+    export = ["export", str(rows), "--to", "trl_preference", "--out", str(back)]
+    assert script(export) == 0
+    assert [json.loads(line) for line in back.read_text().splitlines()] == ROWS
+
+
+def test_import_writes_data_sets_into_a_folder(script, pairs, tmp_path, capsys):
+    assert script(["import", str(pairs), "--out", str(tmp_path / "sets")]) == 0
+    (folder,) = capsys.readouterr().out.split()
+    assert (Path(folder) / "features.json").exists()
+
+
+def test_an_error_is_one_line_on_stderr_and_exit_code_2(script, tmp_path, capsys):
+    bad = tmp_path / "bad.jsonl"
+    bad.write_text(json.dumps(ROWS[0]) + "\n{\n")
+    assert script(["stats", str(bad)]) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.startswith("error: bad.jsonl:2: not JSON")
+    assert err.count("\n") == 1
+    wrongs = (["--format", "nonsense"], ["--field", "x"], ["--on-error", "stop"], ["--fromat", "x"])
+    for wrong in wrongs:
+        assert script(["stats", str(bad), *wrong]) == 2
+        assert capsys.readouterr().err.count("\n") == 1
+    assert script(["stats", str(tmp_path / "absent")]) == 2
+    assert "No such file" in capsys.readouterr().err
+
+
+def test_debug_shows_the_traceback(script, tmp_path):
+    with pytest.raises(ConfigError, match="No such file"):
+        script(["stats", str(tmp_path / "absent"), "--debug"])
+
+
+def test_a_file_that_cannot_be_written_is_one_clear_error(script, pairs, tmp_path, capsys):
+    assert script(["import", str(pairs), "--out", str(pairs / "rows.jsonl")]) == 2
+    assert "Not a directory" in capsys.readouterr().err
+
+
+def test_skipped_records_and_refused_answers_are_listed(script, tmp_path, capsys):
+    bad, out = tmp_path / "bad.jsonl", tmp_path / "out.jsonl"
+    tie = {"type": "comparison", "prompt": "q", "a": "x", "b": "y", "label": 0.5}
+    bad.write_text("\n".join([json.dumps(tie), "{", json.dumps(tie | {"label": 1})]))
+    export = ["export", str(bad), "--to", "trl_preference", "--out", str(out)]
+    assert script([*export, "--on-error", "skip"]) == 0
+    err = capsys.readouterr().err
+    assert "skipped bad.jsonl:2: not JSON" in err
+    assert "refused answer 1: a tie" in err
+    assert len(out.read_text().splitlines()) == 1
+    assert script(export) == 2
+
+
+def test_stats_prints_valid_json_when_asked(script, pairs, capsys):
+    assert script(["stats", str(pairs), "--json"]) == 0
+    facts = json.loads(capsys.readouterr().out, parse_constant=pytest.fail)
+    assert facts["comparison"]["answers"] == 2
+
+
+def test_formats_are_listed(script, capsys):
+    assert script(["formats"]) == 0
+    assert "label_studio" in capsys.readouterr().out

@@ -1,0 +1,93 @@
+from __future__ import annotations
+
+import dataclasses
+import itertools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from rlhf_jax import config
+from rlhf_jax.config import ConfigError
+from rlhf_jax.humans import Effort, Human, person, prefer
+from rlhf_jax.humans.population import assign, cost, mixture, size, stack, take, time, varied
+
+KEY = jax.random.key(0)
+
+
+def test_the_section_of_the_configuration_is_a_person():
+    section = config.Human(rationality=2.0, lapse=0.1, tie=0.3)
+    human = person(section)
+    for f in dataclasses.fields(section):
+        assert getattr(human, f.name) == getattr(section, f.name)
+    assert person(config.Human()) == Human()
+
+
+def test_stacked_people_are_who_they_were():
+    people = stack([Human(), Human(rationality=2.0, weights=3.0)])
+    assert size(people) == 2
+    np.testing.assert_array_equal(people.rationality, [np.inf, 2.0])
+    second = take(people, jnp.int32(1))
+    assert float(second.weights) == 3.0
+    assert [float(c) for c in second.cutpoints] == [-1.5, -0.5, 0.5, 1.5]
+
+
+def test_people_of_different_form_are_refused_by_name():
+    with pytest.raises(ConfigError, match="weights"):
+        stack([Human(), Human(weights=jnp.ones(2))])
+    with pytest.raises(ConfigError, match="cut-points"):
+        stack([Human(), Human(cutpoints=(0.0,))])
+    with pytest.raises(ConfigError, match="at least one"):
+        stack([])
+
+
+def test_a_mixture_keeps_its_shares_and_identities():
+    groups = stack([Human(bar=float(g)) for g in range(3)])
+    people, group = mixture(groups, jnp.asarray([2.0, 0.0, 6.0]), 8000, KEY)
+    np.testing.assert_array_equal(people.bar, group)
+    count = np.bincount(group, minlength=3)
+    assert count[1] == 0
+    assert abs(count[0] - 2000) < 4.5 * np.sqrt(8000 * 0.25 * 0.75)
+
+
+def test_each_item_is_answered_by_its_own_person():
+    people = stack([Human(), Human(flip=1.0)])
+    who = jnp.asarray([0, 1, 1, 0])
+    ones, keys = jnp.ones(4), jax.random.split(KEY, 4)
+    answers = jax.vmap(prefer)(take(people, who), ones, 0.0 * ones, keys)
+    np.testing.assert_array_equal(answers, [1.0, 0.0, 0.0, 1.0])
+
+
+def test_repeated_labels_come_from_different_people_drawn_with_the_stated_bias():
+    appeal = jnp.log(jnp.asarray([1.0, 2.0, 5.0]))
+    who = np.asarray(assign(appeal, 20_000, 2, KEY))
+    assert (who[:, 0] != who[:, 1]).all()
+    p = np.asarray([1.0, 2.0, 5.0]) / 8.0
+    for i, j in itertools.permutations(range(3), 2):
+        expected = p[i] * p[j] / (1 - p[i])
+        share = np.mean((who[:, 0] == i) & (who[:, 1] == j))
+        assert abs(share - expected) < 4.5 * np.sqrt(expected * (1 - expected) / 20_000)
+    with pytest.raises(ConfigError, match="4 answers"):
+        assign(appeal, 1, 4, KEY)
+
+
+def test_varied_people_spread_on_the_scale_of_each_trait_and_keep_limits():
+    human = Human(rationality=2.0, offset=1.0, lapse=0.0)
+    spread = {"rationality": 0.5, "offset": 2.0, "lapse": 1.0, "cutpoints": 0.1}
+    people = varied(human, spread, 4000, KEY)
+    logs = np.log(people.rationality)
+    assert abs(logs.mean() - np.log(2.0)) < 4.5 * 0.5 / np.sqrt(4000)
+    assert abs(logs.std() - 0.5) < 0.03
+    assert abs(np.std(people.offset) - 2.0) < 0.12
+    assert (np.asarray(people.lapse) == 0.0).all()
+    assert (np.diff(people.cutpoints, axis=1) > 0).all()
+    assert (np.asarray(varied(Human(), {"rationality": 1.0}, 3, KEY).rationality) == np.inf).all()
+
+
+def test_an_answer_costs_its_time_and_its_reading():
+    human = Human(effort=Effort(comparison=2.0, rating=1.0), reading=0.1, wage=3.0)
+    assert time(human, "rating", jnp.asarray(10.0)) == pytest.approx(2.0)
+    assert cost(human, "comparison", jnp.asarray(20.0)) == pytest.approx(12.0)
+    with pytest.raises(ConfigError, match="singing"):
+        time(human, "singing", jnp.asarray(1.0))

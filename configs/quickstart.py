@@ -1,6 +1,6 @@
 """The whole of RLHF on real human ratings, for eight seeds at once.
 
-    make quickstart        or        python scripts/train.py configs/quickstart.py
+make quickstart        or        python scripts/train.py configs/quickstart.py
 """
 
 from rlhf_jax.config import PPO, Adam, Collect, Config, Pretrain, Reward

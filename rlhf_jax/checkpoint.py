@@ -69,7 +69,9 @@ class Checkpoints:
         for _, found in self._readable(args):
             flat, tree = jax.tree_util.tree_flatten_with_path(like)
             names = [prefix + jax.tree_util.keystr(path) for path, _ in flat]
-            return tree.unflatten([jnp.asarray(np.asarray(found.state[n])) for n in names])
+            return jax.tree.unflatten(
+                tree, [jnp.asarray(np.asarray(found.state[n])) for n in names]
+            )
         return None
 
     def _readable(self, args: Any) -> Iterator[tuple[int, Any]]:
@@ -102,5 +104,5 @@ class Checkpoints:
                 else found.state[jax.tree_util.keystr(path)]
                 for path, x in flat
             ]
-            return Found(tree.unflatten(leaves), dict(found.position))
+            return Found(jax.tree.unflatten(tree, leaves), dict(found.position))
         return None

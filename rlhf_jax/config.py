@@ -9,9 +9,13 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
-Sweep = float | tuple[float, ...]
+if TYPE_CHECKING:
+    # Written down: a float or a tuple of floats. Inside a compiled program: a traced array.
+    Sweep: TypeAlias = Any
+else:
+    Sweep = float | tuple[float, ...]
 
 
 class ConfigError(ValueError):
@@ -97,7 +101,10 @@ class Collect:
     """Step 1: x ~ π_θ, y = f(H, x, ε)."""
 
     mode: Literal["online", "offline"] = "online"
-    """online: people see what the policy says now; offline: rated training words only."""
+    """online: people see what the policy says now; offline: corpus rows only."""
+    corpus_share: float = 0.5
+    """Share of an online round's pairs that are corpus rows all the same: old data keeps the
+    reward model right where the policy no longer goes."""
     comparisons: int = 4096
     """Pairs shown to people in each round, for each seed."""
 
@@ -252,6 +259,7 @@ _RANGES: dict[str, tuple[float, float]] = {
     "pretrain.epochs": (0, 100_000),
     "pretrain.batch": (1, 2**20),
     "collect.comparisons": (1, 2**26),
+    "collect.corpus_share": (0, 1),
     "reward.epochs": (1, 100_000),
     "reward.batch": (1, 2**20),
     "reward.l2": (0, float("inf")),
@@ -326,8 +334,7 @@ def _validate_relations(c: Config) -> None:
     )
     _require(
         c.evaluate.shown <= c.evaluate.samples,
-        f"evaluate.shown = {c.evaluate.shown} is more than evaluate.samples = "
-        f"{c.evaluate.samples}",
+        f"evaluate.shown = {c.evaluate.shown} is more than evaluate.samples = {c.evaluate.samples}",
     )
     if c.world.name == "probe":
         _require(

@@ -1,11 +1,11 @@
 """The four steps as one plan of compiled calls on one state: no files, no clocks.
 
-    0 pretrain    θ_ref                                    once
-    1 collect     x ~ π_θ, y = f(H, x, ε)                  every round
-    2 reward      min_φ Σ ℓ(r_φ(x), y) + λ_r(φ)            every round
-      measure     r_φ on its scale, against people         every round
-    3 ppo         max_θ E[r_φ(x) + λ_p(θ_ref, θ, x)]       every round
-      evaluate    gold                                     before, and after every round
+0 pretrain    θ_ref                                    once
+1 collect     x ~ π_θ, y = f(H, x, ε)                  every round
+2 reward      min_φ Σ ℓ(r_φ(x), y) + λ_r(φ)            every round
+  measure     r_φ on its scale, against people         every round
+3 ppo         max_θ E[r_φ(x) + λ_p(θ_ref, θ, x)]       every round
+  evaluate    gold                                     before, and after every round
 """
 
 from __future__ import annotations
@@ -113,6 +113,11 @@ def _sizes(config: Config, world: World) -> _Sizes:
     )
 
 
+def _axes(batch: Any, reference: int | None) -> Any:
+    """Population axes of a batch: all members have their own, but may share the reference."""
+    return batch(*(reference if name == "reference" else 0 for name in batch._fields))
+
+
 def _observe(world: World, given: ppo.Given, x: Episode, scores: Array) -> Metrics:
     gold, known = evaluate.utility(world, given.world, x)
     return {"objective/gold": jnp.mean(gold), "objective/nonword_share": 1.0 - jnp.mean(known)}
@@ -141,9 +146,7 @@ def _parts(config: Config, devices: Sequence[jax.Device]) -> _Parts:
     pretraining = fit(pretrain.kernel(policy, total), config.pretrain.batch, sizes.pretrain_steps)
     total = sum(sizes.reward_calls) * sizes.reward_steps
     fitting = reward.kernel(scalar, LOSSES[config.reward.loss], reward.penalty, total)
-    asking = collect.kernel(
-        policy, world, config.collect.mode, config.collect.comparisons, config.rounds
-    )
+    asking = collect.kernel(policy, world, config.collect, config.rounds)
     optimising = ppo.kernel(
         policy,
         scalar,
@@ -166,8 +169,8 @@ def _parts(config: Config, devices: Sequence[jax.Device]) -> _Parts:
         collect=lay(asking, 0),
         reward=lay(fit(fitting, config.reward.batch, sizes.reward_steps), 0),
         measure=lay(measuring, (0, base_axis)),
-        ppo=lay(repeat(optimising, sizes.ppo_steps), ppo.Given(base_axis, 0, 0)),
-        evaluate=lay(looking, evaluate.Candidate(0, base_axis, 0, 0, 0)),
+        ppo=lay(repeat(optimising, sizes.ppo_steps), _axes(ppo.Given, reference=base_axis)),
+        evaluate=lay(looking, _axes(evaluate.Candidate, reference=base_axis)),
         sizes=sizes,
     )
 

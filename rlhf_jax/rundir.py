@@ -60,9 +60,7 @@ def claim(config: Config) -> Path:
                 )
         _replace(path, mine)
     except OSError as problem:
-        raise ConfigError(
-            f"run.directory: cannot write {directory}: {problem.strerror}"
-        ) from None
+        raise ConfigError(f"run.directory: cannot write {directory}: {problem.strerror}") from None
     return directory
 
 
@@ -87,7 +85,7 @@ def _replace(path: Path, content: Any) -> None:
 def _git_revision() -> str:
     """Commit of the checkout this package runs from, + if it has changes; else 'unknown'."""
     here = Path(__file__).parent
-    git = lambda *words: subprocess.run(  # noqa: E731
+    git = lambda *words: subprocess.run(
         ["git", "-C", str(here), *words], capture_output=True, text=True, timeout=10
     )
     try:

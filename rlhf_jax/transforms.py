@@ -15,7 +15,7 @@ from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from rlhf_jax.mesh import spread
-from rlhf_jax.types import Array, Key, Kernel, Metrics, State
+from rlhf_jax.types import Array, Kernel, Key, Metrics, State
 
 
 def repeat(kernel: Kernel, n: int) -> Kernel:
@@ -30,7 +30,9 @@ def repeat(kernel: Kernel, n: int) -> Kernel:
     return Kernel(kernel.init, step)
 
 
-def minibatches(kernel: Kernel, size: int, position: Callable[[State], tuple[Key, Array]]) -> Kernel:
+def minibatches(
+    kernel: Kernel, size: int, position: Callable[[State], tuple[Key, Array]]
+) -> Kernel:
     """A kernel whose batch is a whole dataset: (data, filled).
 
     `data` is a pytree with leading axis [N]; its first `filled` rows (int32) count. Step k
@@ -77,14 +79,16 @@ def _split(batch: Any, axes: Any) -> tuple[list[Any], Callable[[list[Any]], Any]
 
     def join(mine: list[Any]) -> Any:
         it = iter(mine)
-        return tree.unflatten([next(it) if w else x for x, w in zip(leaves, which, strict=True)])
+        return jax.tree.unflatten(
+            tree, [next(it) if w else x for x, w in zip(leaves, which, strict=True)]
+        )
 
     return carried, join
 
 
 def broadcast_prefix(prefix: Any, tree: Any) -> list[Any]:
     """One entry of `prefix` for every leaf of `tree`."""
-    none = lambda x: x is None  # noqa: E731
+    none = lambda x: x is None
     out: list[Any] = []
     jax.tree.map(
         lambda p, sub: out.extend([p] * len(jax.tree.leaves(sub))), prefix, tree, is_leaf=none
@@ -105,7 +109,7 @@ def shard(kernel: Kernel, mesh: Mesh, *, batch_axes: Any = 0) -> Kernel:
         mapped = jax.shard_map(
             kernel.step,
             mesh=mesh,
-            in_specs=(P("seed"), jax.tree.structure(batch).unflatten(specs)),
+            in_specs=(P("seed"), jax.tree.unflatten(jax.tree.structure(batch), specs)),
             out_specs=P("seed"),
             axis_names={"seed"},
             check_vma=False,

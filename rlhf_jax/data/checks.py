@@ -10,6 +10,7 @@ from typing import Any
 
 from rlhf_jax.data.rows import Row, RowError, Text, Turn, text
 
+LARGEST = 2**63 - 1
 REQUIRED: Any = object()
 NAMES = {
     str: "text",
@@ -25,6 +26,8 @@ NAMES = {
 def expect(value: Any, what: str, *kinds: type) -> Any:
     """`value` if it is one of the JSON kinds; `float` takes whole numbers, `int` no booleans."""
     if type(value) in kinds or (float in kinds and type(value) is int):
+        if type(value) is int and not -LARGEST <= value <= LARGEST:
+            raise RowError(f"{what} is too large a number")
         return value
     wanted = " or ".join(NAMES[k] for k in kinds)
     raise RowError(f"{what} is {NAMES.get(type(value), 'unknown')}, expected {wanted}")

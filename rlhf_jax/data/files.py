@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import math
 import re
 import zlib
 from collections import Counter
@@ -52,8 +53,15 @@ def _constant(name: str) -> Any:
     raise ValueError(f"{name} is not a number that JSON has")
 
 
+def _number(digits: str) -> float:
+    value = float(digits)
+    if math.isinf(value):
+        raise ValueError(f"{digits} is too large a number")
+    return value
+
+
 SPACE = re.compile(r"[ \t\r\n]*")
-DECODER = json.JSONDecoder(object_pairs_hook=_pairs, parse_constant=_constant)
+DECODER = json.JSONDecoder(object_pairs_hook=_pairs, parse_constant=_constant, parse_float=_number)
 
 
 def _decode(source: str, at: int) -> tuple[Any, int]:
@@ -184,5 +192,8 @@ def write_records(path: Path, records: list[Any], *, as_list: bool = False) -> N
     lines = [json.dumps(r, ensure_ascii=False, allow_nan=False) for r in records]
     body = "[\n" + ",\n".join(lines) + "\n]\n" if as_list else "".join(x + "\n" for x in lines)
     data = body.encode()
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(gzip.compress(data, mtime=0) if path.suffix == ".gz" else data)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(gzip.compress(data, mtime=0) if path.suffix == ".gz" else data)
+    except OSError as e:
+        raise ConfigError(f"{path}: {e.strerror or e}") from None

@@ -49,9 +49,9 @@ def _comparisons(rows: list[Comparison]) -> dict[str, Any]:
     }
 
 
-def share(part: int, whole: int) -> dict[str, float]:
-    """A count and the share it is."""
-    return {"count": part, "of": whole, "share": part / whole if whole else float("nan")}
+def share(part: int, whole: int) -> dict[str, float | None]:
+    """A count and the share it is; None of nothing."""
+    return {"count": part, "of": whole, "share": part / whole if whole else None}
 
 
 def _processes(rows: list[Process]) -> dict[str, Any]:
@@ -112,5 +112,6 @@ def _common(rows: list[Row]) -> dict[str, Any]:
     if seconds:
         out["seconds per answer"] = quartiles(seconds)
     if repeated:
-        out["Krippendorff's α"] = krippendorff_alpha(table)
+        alpha = krippendorff_alpha(table)
+        out["Krippendorff's α"] = None if np.isnan(alpha) else alpha
     return out

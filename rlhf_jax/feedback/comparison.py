@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
@@ -111,7 +112,7 @@ def davidson(reward_a: Array, reward_b: Array, label: Array, tie: Value = 0.0) -
     return _expected(label, log_davidson(reward_a - reward_b, tie))
 
 
-LOSSES = {
+LOSSES: dict[str, Callable[..., Array]] = {
     "bradley_terry": bradley_terry,
     "bayesian_personalised_ranking": bayesian_personalised_ranking,
     "rao_kupper": rao_kupper,

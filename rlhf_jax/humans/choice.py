@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from rlhf_jax.humans.human import Human, Value
 from rlhf_jax.humans.perception import Perceived
@@ -87,6 +88,19 @@ def among(mask: Array) -> Array:
     return jnp.where(mask, 0.0, -jnp.inf)
 
 
+def _felt(human: Human, values: Array, key: Key, base: Array | None) -> tuple[Array, Array]:
+    """û + (G + base)/β, and G + base: what is compared, and what settles equal values."""
+    noise_key, flip_key, lapse_key = jax.random.split(key, 3)
+    shape = values.shape[:-1]
+    even = jax.random.gumbel(noise_key, values.shape)
+    if base is not None:
+        # Finite, so that dividing by β = ∞ is too.
+        even = jnp.maximum(even + base, _NEVER)
+    felt = values * flip_sign(human, shape, flip_key)[..., None] + noise(human, even)
+    felt = jnp.where(lapses(human, shape, lapse_key)[..., None], even, felt)
+    return jnp.where(even > _NEVER, felt, -jnp.inf), even
+
+
 def rank(human: Human, values: Array, key: Key, base: Array | None = None) -> Array:
     """K options from best to worst: values [..., K] → int32 [..., K].
 
@@ -97,26 +111,27 @@ def rank(human: Human, values: Array, key: Key, base: Array | None = None) -> Ar
     [..., K] is the log of how many options there are like k: 0 for one, −∞ for none; those
     come last. Consumes `key`.
     """
-    noise_key, flip_key, lapse_key = jax.random.split(key, 3)
-    shape = values.shape[:-1]
-    even = jax.random.gumbel(noise_key, values.shape)
-    if base is not None:
-        # Finite, so that dividing by β = ∞ is too.
-        even = jnp.maximum(even + base, _NEVER)
-    felt = values * flip_sign(human, shape, flip_key)[..., None] + noise(human, even)
-    felt = jnp.where(lapses(human, shape, lapse_key)[..., None], even, felt)
-    felt = jnp.where(even > _NEVER, felt, -jnp.inf)
-    # Sorting by two keys breaks ties on one set of numbers: comparing them with their own
-    # maximum would not, as a compiler may round the two differently.
+    felt, even = _felt(human, values, key, base)
     return jnp.lexsort((-even, -felt), axis=-1).astype(jnp.int32)
 
 
 def choose(human: Human, values: Array, key: Key, base: Array | None = None) -> Array:
-    """Which of K options: values [..., K] → int32 [...], the first of `rank`.
+    """Which of K options: values [..., K] → int32 [...], the first of `rank` without sorting.
 
     P(k) = softmax(β û + base)_k; with probability φ of −û, with probability λ softmax(base).
+    Consumes `key`.
     """
-    return rank(human, values, key, base)[..., 0]
+    felt, even = _felt(human, values, key, base)
+    index = jax.lax.broadcasted_iota(jnp.int32, felt.shape, felt.ndim - 1)
+
+    # One pass over pairs: to look for the maximum first and for its equals then would compare
+    # a number with itself computed twice, which a compiler may round differently.
+    def better(x: tuple, y: tuple) -> tuple:
+        mine = (x[0] > y[0]) | ((x[0] == y[0]) & (x[1] >= y[1]))
+        return tuple(jnp.where(mine, a, b) for a, b in zip(x, y, strict=True))
+
+    least = (np.float32(-np.inf), np.float32(-np.inf), np.int32(0))
+    return jax.lax.reduce((felt, even, index), least, better, (felt.ndim - 1,))[2]
 
 
 def centred(values: Array, base: Array | None = None) -> Array:

@@ -33,6 +33,13 @@ def stack(people: Sequence[Human]) -> Human:
     return jax.tree.unflatten(jax.tree.structure(people[0]), leaves)
 
 
+def repeat(human: Human, people: int) -> Human:
+    """The same person `people` times."""
+    return jax.tree.map(
+        lambda x: jnp.repeat(jnp.asarray(x, jnp.float32)[None], people, axis=0), human
+    )
+
+
 def size(people: Human) -> int:
     """P, the length of the leading axis."""
     return jax.tree.leaves(people)[0].shape[0]
@@ -63,7 +70,7 @@ def varied(human: Human, spread: dict[str, float], people: int, key: Key) -> Hum
     weights normal; cut-points move as a whole and in their gaps. A person's limit (β = ∞,
     λ = 0) stays one. Other fields are the same for all. Consumes `key`.
     """
-    everyone = stack([human] * people)
+    everyone = repeat(human, people)
     raw = unconstrain(human, list(spread))
     keys = jax.random.split(key, max(len(raw), 1))
     moved = {

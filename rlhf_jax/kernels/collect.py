@@ -8,14 +8,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from rlhf_jax.config import Human
+from rlhf_jax.config import Collect, Human
 from rlhf_jax.config import World as WorldSettings
 from rlhf_jax.feedback import comparison
 from rlhf_jax.feedback.comparison import Comparison
 from rlhf_jax.humans import person
 from rlhf_jax.kernels.sampling import sample
 from rlhf_jax.models.heads import Policy
-from rlhf_jax.types import Array, Episode, Key, Kernel, Metrics, Params, Prompts, World
+from rlhf_jax.types import Array, Episode, Kernel, Key, Metrics, Params, Prompts, World
 
 
 class Table(NamedTuple):
@@ -48,12 +48,16 @@ def prompts(world: World, key: Key, n: int) -> Prompts:
     return Prompts(*jax.vmap(world.prompt)(jax.random.split(key, n)))
 
 
-def kernel(policy: Policy, world: World, mode: str, pairs: int, rounds: int) -> Kernel:
-    """One round of `pairs` comparisons a step; batch: `Asked`.
+def kernel(policy: Policy, world: World, hparams: Collect, rounds: int) -> Kernel:
+    """One round of comparisons a step; batch: `Asked`.
 
-    online: both samples come from the policy for one prompt, and a pair with a held-out
-    sample is not asked (weight 0). offline: both are corpus rows that may be shown.
+    A pair is two samples of the policy for one prompt, or two corpus rows that may be shown
+    (all of them offline, `corpus_share` of them online). A pair with a held-out sample is
+    not asked (weight 0).
     """
+    pairs = hparams.comparisons
+    from_corpus = pairs if hparams.mode == "offline" else round(pairs * hparams.corpus_share)
+    from_policy = pairs - from_corpus
     candidates = np.flatnonzero(np.asarray(world.shown))
 
     def init(key: Key) -> Table:
@@ -64,15 +68,17 @@ def kernel(policy: Policy, world: World, mode: str, pairs: int, rounds: int) -> 
         return Table(answers, jnp.zeros((), jnp.int32), key)
 
     def draw(asked: Asked, key: Key) -> tuple[Episode, Episode]:
-        key_a, key_b, prompt_key = jax.random.split(key, 3)
-        if mode == "offline":
-            at = jax.random.randint(key_a, (2, pairs), 0, len(candidates))
-            rows = jnp.asarray(candidates)[at]
-            return corpus_episodes(world, rows[0]), corpus_episodes(world, rows[1])
-        ask = prompts(world, prompt_key, pairs)
-        a = sample(policy, world.language, asked.policy, ask, key_a)
-        b = sample(policy, world.language, asked.policy, ask, key_b)
-        return a.episode, b.episode
+        row_key, key_a, key_b, prompt_key = jax.random.split(key, 4)
+        at = jax.random.randint(row_key, (2, from_corpus), 0, len(candidates))
+        rows = jnp.asarray(candidates)[at]
+        old = corpus_episodes(world, rows[0]), corpus_episodes(world, rows[1])
+        if not from_policy:
+            return old
+        ask = prompts(world, prompt_key, from_policy)
+        a = sample(policy, world.language, asked.policy, ask, key_a).episode
+        b = sample(policy, world.language, asked.policy, ask, key_b).episode
+        join = lambda x, y: jnp.concatenate([x, y])
+        return jax.tree.map(join, a, old[0]), jax.tree.map(join, b, old[1])
 
     def perceive(asked: Asked, x: Episode, key: Key) -> Array:
         impression = jax.vmap(world.perceive, (None, 0, 0, 0))

@@ -18,7 +18,7 @@ from rlhf_jax.models.heads import Policy, Scalar
 from rlhf_jax.ops import divergences
 from rlhf_jax.ops.statistics import calibration, correlation
 from rlhf_jax.ops.tokens import fingerprint
-from rlhf_jax.types import Array, Episode, Key, Kernel, Metrics, Params, World
+from rlhf_jax.types import Array, Episode, Kernel, Key, Metrics, Params, World
 
 PAIRS = 8192
 """Pairs of held-out rows on which a reward model is measured."""
@@ -49,7 +49,7 @@ class Clock(NamedTuple):
     """State of a kernel that only looks: a key and how often it has looked."""
 
     key: Key
-    count: Array
+    looks: Array
 
 
 def agreement(ratings_a: Array, ratings_b: Array, score_a: Array, score_b: Array) -> Metrics:
@@ -166,7 +166,7 @@ def policy_kernel(policy: Policy, model: Scalar, world: World, hparams: Evaluate
         return {f"sample/{decoding}/{name}": column for name, column in columns.items()}
 
     def step(state: Clock, given: Candidate) -> tuple[Clock, Metrics]:
-        ask, draw = jax.random.split(jax.random.fold_in(state.key, state.count))
+        ask, draw = jax.random.split(jax.random.fold_in(state.key, state.looks))
         asked = prompts(world, ask, hparams.samples)
         heat = given.temperature
         roll = sample(policy, world.language, given.policy, asked, draw, heat)
@@ -175,9 +175,7 @@ def policy_kernel(policy: Policy, model: Scalar, world: World, hparams: Evaluate
         gold, known = utility(world, given.world, roll.episode)
         proxy = reward.score(model, given.judge, roll.episode)
         reference = log_distribution(policy, given.reference, roll.episode, heat)
-        exact = jnp.where(
-            roll.episode.mask, divergences.exact(roll.distribution, reference), 0.0
-        )
+        exact = jnp.where(roll.episode.mask, divergences.exact(roll.distribution, reference), 0.0)
         metrics = {
             "eval/gold_sampled": jnp.mean(gold),
             "eval/gold_greedy": jnp.mean(utility(world, given.world, greedy)[0]),
@@ -191,7 +189,7 @@ def policy_kernel(policy: Policy, model: Scalar, world: World, hparams: Evaluate
         }
         metrics |= shown("sampled", roll.episode, hparams.shown, given)
         metrics |= shown("greedy", greedy, min(hparams.shown, 1), given)
-        return Clock(state.key, state.count + 1), metrics
+        return Clock(state.key, state.looks + 1), metrics
 
     return Kernel(init, step)
 

@@ -49,9 +49,7 @@ def start(params: Params, key: Key, hparams: HParams, tx: optax.GradientTransfor
     return Learner(params, tx.init(params), key, jnp.zeros((), jnp.int32), hparams)
 
 
-def descend(
-    state: Learner, gradient: Params, tx: optax.GradientTransformation
-) -> Learner:
+def descend(state: Learner, gradient: Params, tx: optax.GradientTransformation) -> Learner:
     updates, moments = tx.update(gradient, state.moments, state.params)
     params = optax.apply_updates(state.params, updates)
     return state._replace(params=params, moments=moments, step=state.step + 1)

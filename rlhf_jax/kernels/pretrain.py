@@ -9,7 +9,7 @@ from rlhf_jax.config import Pretrain
 from rlhf_jax.kernels.learner import Learner, descend, optimiser, start
 from rlhf_jax.models.heads import Policy
 from rlhf_jax.ops.statistics import masked_mean
-from rlhf_jax.types import Array, Episode, Key, Kernel, Metrics, Params
+from rlhf_jax.types import Array, Episode, Kernel, Key, Metrics, Params
 
 
 def kernel(policy: Policy, steps: int) -> Kernel:

@@ -13,7 +13,7 @@ from rlhf_jax.config import Reward
 from rlhf_jax.feedback.comparison import Comparison
 from rlhf_jax.kernels.learner import Learner, descend, optimiser, start
 from rlhf_jax.models.heads import Scalar, reward
-from rlhf_jax.types import Array, Episode, Key, Kernel, Metrics, Params
+from rlhf_jax.types import Array, Episode, Kernel, Key, Metrics, Params
 
 Loss = Callable[[Array, Array, Array], Array]
 """(r_a, r_b, label) → nats, each [N]"""

@@ -7,7 +7,7 @@ input at position P + t − 1 is the last thing state s_t has seen.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import flax.linen as nn
 import jax
@@ -86,6 +86,7 @@ def graft(params: Params, trunk: Params) -> Params:
 
 def policy(shape: Shape, language: Language) -> Policy:
     module = _Logits(shape, len(language.symbols))
+    run: Callable[..., Any] = module.apply
     allowed = jnp.asarray(language.actions)
 
     def restrict(logits: Array) -> Array:
@@ -95,20 +96,20 @@ def policy(shape: Shape, language: Language) -> Policy:
         prompts = episode.prompts
         tokens = jnp.concatenate([prompts.tokens, episode.tokens[:, :-1]], axis=1)
         mask = jnp.concatenate([prompts.mask, episode.mask[:, :-1]], axis=1)
-        out, _ = module.apply({"params": params}, tokens, positions(mask), mask)
+        out, _ = run({"params": params}, tokens, positions(mask), mask)
         return restrict(out[:, prompts.tokens.shape[1] - 1 :])
 
     def prefill(params: Params, prompts: Prompts, length: int) -> tuple[Array, Cache]:
         b, p = prompts.tokens.shape
         cache = empty_cache(shape, b, p + length)
-        out, cache = module.apply(
+        out, cache = run(
             {"params": params}, prompts.tokens, positions(prompts.mask), prompts.mask, cache
         )
         return restrict(out[:, -1]), cache
 
     def decode(params: Params, tokens: Array, where: Array, cache: Cache) -> tuple[Array, Cache]:
         column = tokens[:, None]
-        out, cache = module.apply(
+        out, cache = run(
             {"params": params}, column, where[:, None], jnp.ones(column.shape, bool), cache
         )
         return restrict(out[:, 0]), cache
@@ -118,12 +119,13 @@ def policy(shape: Shape, language: Language) -> Policy:
 
 def scalar(shape: Shape, language: Language) -> Scalar:
     module = _Scalars(shape, len(language.symbols))
+    run: Callable[..., Any] = module.apply
 
     def values(params: Params, episode: Episode) -> Array:
         prompts = episode.prompts
         tokens = jnp.concatenate([prompts.tokens, episode.tokens], axis=1)
         mask = jnp.concatenate([prompts.mask, episode.mask], axis=1)
-        out = module.apply({"params": params}, tokens, positions(mask), mask)
+        out = run({"params": params}, tokens, positions(mask), mask)
         return out[:, prompts.tokens.shape[1] - 1 :]
 
     return Scalar(_initialiser(module), values, graft)

@@ -47,7 +47,7 @@ class Dense(nn.Module):
     @nn.compact
     def __call__(self, x: Array) -> Array:
         init = nn.with_logical_partitioning(nn.initializers.normal(self.std), self.axes)
-        w = self.param("w", init, (x.shape[-1], self.features))
+        w: Any = self.param("w", init, (x.shape[-1], self.features))
         return (x.reshape(-1, x.shape[-1]) @ w).reshape(*x.shape[:-1], self.features)
 
 
@@ -59,7 +59,7 @@ class RMSNorm(nn.Module):
     @nn.compact
     def __call__(self, x: Array) -> Array:
         init = nn.with_logical_partitioning(nn.initializers.ones, ("width",))
-        scale = self.param("scale", init, (x.shape[-1],))
+        scale: Any = self.param("scale", init, (x.shape[-1],))
         return x * jax.lax.rsqrt(jnp.mean(x * x, axis=-1, keepdims=True) + self.eps) * scale
 
 
@@ -98,7 +98,7 @@ class Attention(nn.Module):
         s = self.shape
         d = s.width // s.heads
         std = s.width**-0.5
-        project = lambda n, name: Dense(n * d, ("width", "heads"), std, name=name)(x).reshape(  # noqa: E731
+        project = lambda n, name: Dense(n * d, ("width", "heads"), std, name=name)(x).reshape(
             *x.shape[:2], n, d
         )
         q = rope(project(s.heads, "q"), positions, s.rope_theta)
@@ -141,7 +141,7 @@ class Transformer(nn.Module):
         init = nn.with_logical_partitioning(
             nn.initializers.normal(s.width**-0.5), ("vocabulary", "width")
         )
-        table = self.param("embed", init, (self.vocabulary, s.width))
+        table: Any = self.param("embed", init, (self.vocabulary, s.width))
         x = table[tokens]
         start, seen = jnp.zeros((), jnp.int32), mask
         if cache is not None:

@@ -20,9 +20,9 @@ def _quality(q: dict[str, Any]) -> str:
 
     where = f"{q['setting']}: on" if q["setting"] else "On"
     return (
-        f"{where} pairs of held-out words, one person's answer is foretold by the reward model in "
+        f"{where} pairs of held-out texts, one person's answer is predicted by the reward model in "
         f"{per_cent('accuracy')}, by another person in {per_cent('ceiling_human')}, by the mean of "
-        f"the other people in {per_cent('ceiling_mean')}."
+        f"the others in {per_cent('ceiling_mean')}."
     )
 
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from rlhf_jax.report import drawing
 from rlhf_jax.report.drawing import Content, Panel
-from rlhf_jax.report.intervals import band, binned
+from rlhf_jax.report.intervals import band, binned, estimate
 from rlhf_jax.report.records import Record, Series
 from rlhf_jax.report.results import GOLD, Result, measured
 from rlhf_jax.report.tables import axes
@@ -24,8 +24,8 @@ BINS = 24
 MANY = 6
 """More lines than this are drawn without bands: they would hide each other."""
 CEILINGS = (
-    ("reward/ceiling_mean", "-", "the mean of the other people"),
-    ("reward/ceiling_human", (0, (4, 3)), "another person"),
+    ("reward/ceiling_mean", "-", "the mean of the others", "bottom"),
+    ("reward/ceiling_human", (0, (4, 3)), "another person", "top"),
 )
 Key = tuple[tuple[str, str], ...]
 
@@ -155,17 +155,18 @@ def _accuracy(figure: Figure, record: Record) -> None:
     for point, colour, dx in zip(record.points, colours(record, drawing.PROXY), shift, strict=True):
         values = np.stack([series.at(int(r), point) for r in rounds])
         drawing.dots(plot, at + dx, 100 * values, colour)
-    for metric, dash, name in CEILINGS:
+    for metric, dash, name, side in CEILINGS:
         ceiling = record.metrics.get(("measure", metric))
         if ceiling is not None:
-            level = 100 * float(np.nanmean(ceiling.values[-1]))
+            level = 100 * estimate(ceiling.values[-1]).mean
             plot.axhline(level, color="#444444", linewidth=1.0, linestyle=dash)
             plot.annotate(
                 name,
                 (0.01, level),
                 xycoords=("axes fraction", "data"),
-                xytext=(0, 2),
+                xytext=(0, 2 if side == "bottom" else -2),
                 textcoords="offset points",
+                verticalalignment=side,
                 fontsize=8,
                 color="#444444",
             )
@@ -190,7 +191,7 @@ def judge(record: Record) -> Content:
     else:
         missing.append("Reliability diagram: the run has no reward/calibration_….")
     if ("measure", "reward/accuracy_heldout") in record.metrics:
-        note = "How often one person's answer about two held-out words is foretold."
+        note = "How often one person's answer about two held-out texts is predicted."
         draw = partial(_accuracy, record=record)
         title = "Accuracy of the reward model"
         panels.append(drawing.panel("accuracy", title, note, draw, legend(record), 3.4))

@@ -58,7 +58,8 @@ def paired(before: np.ndarray, after: np.ndarray) -> Estimate:
     """The mean over seeds of after − before, each seed against itself: [seeds] each."""
     if not np.size(before) or not np.size(after):
         return NOTHING
-    return estimate(np.asarray(after) - np.asarray(before))
+    with np.errstate(invalid="ignore"):  # ∞ − ∞ is NaN and left out
+        return estimate(np.asarray(after) - np.asarray(before))
 
 
 def binned(x: np.ndarray, y: np.ndarray, edges: np.ndarray) -> np.ndarray:

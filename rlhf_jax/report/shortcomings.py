@@ -96,7 +96,7 @@ def under_the_ceiling(record: Record, result: Result) -> str | None:
     if not _up(result.shortfall):
         return None
     return (
-        f"The reward model foretells {interval(result.accuracy, share=True)} of held-out answers, "
+        f"The reward model predicts {interval(result.accuracy, share=True)} of held-out answers, "
         f"another person {number(result.ceiling_human.mean, share=True)}."
     )
 

@@ -17,6 +17,12 @@ from rlhf_jax.report.wording import NBSP, PM, interval, number, setting
 if TYPE_CHECKING:
     from rich.table import Table
 
+WIDE = (
+    "gold before", "gold after", "change", "greedy after", "KL (nats)", "RM accuracy",
+    "another person", "non-words",
+)  # fmt: skip
+NARROW = ("gold\nbefore", "gold\nafter", "change", "", "KL", "RM\nacc.", "people", "non-\nwords")
+"""Headings of a table with one row for each grid point"""
 SHOWN = 24
 """Rows of a table of samples."""
 
@@ -67,7 +73,7 @@ def _agreement(result: Result) -> list[tuple[str, str]]:
             number(result.ceiling_human.mean, share=True),
         ),
         (
-            "Mean of the other people",
+            "Mean of the others",
             result.ceiling_mean,
             number(result.ceiling_mean.mean, share=True),
         ),
@@ -83,14 +89,7 @@ def _by_setting(
     def other(e: Estimate, share: bool = False) -> str:
         return number(e.mean, share=share) if narrow else interval(e, share=share)
 
-    head = ["" if narrow else axes(record), "gold before", "gold after", "change"]
-    head += [
-        "greedy after",
-        "KL" if narrow else "KL (nats)",
-        "RM accuracy",
-        "another person",
-        "non-words",
-    ]
+    head = ["", *NARROW] if narrow else [axes(record), *WIDE]
     rows = []
     for r in outcome:
         gold = r.of(GOLD)
@@ -129,7 +128,7 @@ def results_html(record: Record, outcome: Sequence[Result]) -> str:
     if agreement:
         pairs = ([escape(name), _breakable(value)] for name, value in agreement)
         out += table(
-            ["One person's answer about two held-out words is foretold by", "share"],
+            ["One person's answer about two held-out texts is predicted by", "share"],
             pairs,
             "numbers",
         )
@@ -155,14 +154,13 @@ def terminal(record: Record, outcome: Sequence[Result]) -> Table:
     )
     if record.swept:
         head, rows = _by_setting(record, outcome, narrow=True)
-        # Without spaces a cell cannot be wrapped.
         rows = [[row[0], *(c.replace(NBSP, "") for c in row[1:])] for row in rows]
     else:
         head = ["", "before", "after", "change"]
         rows = [[name, *rest] for name, _, *rest in _one_setting(record, outcome[0])]
         rows += [[f"{name}, accuracy", "", value, ""] for name, value in _agreement(outcome[0])]
     for i, name in enumerate(head):
-        out.add_column(name, justify="left" if i == 0 else "right")
+        out.add_column(name, justify="left" if i == 0 else "right", no_wrap=i > 0)
     for row in rows:
         out.add_row(*row)
     return out

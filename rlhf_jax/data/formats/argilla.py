@@ -84,7 +84,10 @@ def _row(
     if question == "preference":
         a, b = field("a"), field("b")
         labels = {names["a"]: 1.0, names["b"]: 0.0, names["tie"]: 0.5}
-        only(said in labels, f"{what} = {said!r}, expected one of {', '.join(labels)}")
+        only(
+            expect(said, what, str) in labels,
+            f"{what} = {said!r}, expected one of {', '.join(labels)}",
+        )
         return Comparison(**shared, a=a, b=b, label=labels[said])
     if question == "ranking":
         return _ranking(expect(said, what, list), fields, shared, what)
@@ -105,7 +108,8 @@ def _ranking(
     ids: list[str] = []
     ranks: list[int] = []
     for i, entry in enumerate(said):
-        rest = {"value": entry, "rank": i + 1} if isinstance(entry, str) else dict(entry)
+        known = {"value": entry, "rank": i + 1} if isinstance(entry, str) else entry
+        rest = dict(expect(known, f"{what}[{i}]", dict))
         ids.append(pop(rest, "value", str))
         ranks.append(pop(rest, "rank", int))
         only(ids[-1] in fields, f"{what} names '{ids[-1]}', which is no text field")

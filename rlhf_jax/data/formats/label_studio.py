@@ -78,8 +78,9 @@ def _annotation(row: Comparison) -> dict[str, Any]:
     only(row.label in (0.0, 1.0, None), "a tie or soft label has no place in a Pairwise tag")
     picked = {"from_name": "pairwise", "to_name": "text1,text2", "type": "pairwise"}
     fresh = [] if row.label is None else [picked | {"value": {"selected": VALUES[row.label]}}]
+    who = _number(row.annotator) if row.annotator else None
     return {
-        "completed_by": kept.get("completed_by", _number(row.annotator) or None),
+        "completed_by": kept.get("completed_by", who),
         "result": kept.get("result", fresh),
         "was_cancelled": row.label is None,
         **({} if row.seconds is None else {"lead_time": row.seconds}),

@@ -20,9 +20,8 @@ VALUES = {v: k for k, v in LABELS.items()}
 
 
 def _argument(name: str, options: Options) -> str:
-    if name not in options.arguments:
-        have = len(options.arguments)
-        only(False, f"argument '{name}' is not among the {have} of the arguments file")
+    only(bool(options.arguments), "the arguments' texts are in a second file: give --arguments")
+    only(name in options.arguments, f"argument '{name}' is not in the arguments file")
     return options.arguments[name]
 
 

@@ -1,0 +1,235 @@
+"""Feedback in and out of files: import, export, stats, formats.
+
+    python scripts/data.py stats hh_rlhf_harmless.jsonl.gz
+    python scripts/data.py import pairs.json --format label_studio --field a=left --out rows.jsonl
+    python scripts/data.py import pairs.jsonl.gz --arguments args.json.gz --out datasets/ukp
+    python scripts/data.py export rows.jsonl --to trl_preference --on-error skip --out trl.jsonl
+
+Files are JSON lines or one JSON list, gzip or not. Records that cannot be read, and answers that
+a format cannot express, are listed on stderr with their place and reason; they end the command
+(exit code 2) unless `--on-error skip`. `--debug` shows the traceback of an error.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import io
+import json
+import os
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import tyro
+
+from rlhf_jax import cli
+from rlhf_jax.config import ConfigError
+
+if TYPE_CHECKING:
+    from rlhf_jax.data.convert import Read
+    from rlhf_jax.data.formats import Options
+    from rlhf_jax.data.rows import Row
+
+PROG = "scripts/data.py"
+
+
+@dataclass(frozen=True)
+class Input:
+    """What every command reads."""
+
+    file: tyro.conf.Positional[Path]
+    """JSON lines or one JSON list, gzip or not."""
+    format: str = "auto"
+    """Name of its format, see `formats`; auto tells it from the first record."""
+    arguments: Path | None = None
+    """UKPConvArg1 only: the file with the arguments' texts."""
+    field: tuple[str, ...] = ()
+    """Label Studio and Argilla: ours=theirs, for fields that the project calls differently."""
+    on_error: Literal["fail", "skip"] = "fail"
+    """What a record that cannot be read or expressed does: end the command, or be left out."""
+
+
+@dataclass(frozen=True)
+class Import(Input):
+    """Any format → our rows, as JSON lines or as TFDS data sets (array_record)."""
+
+    out: Path = dataclasses.field(kw_only=True)
+    """A .jsonl or .jsonl.gz file of rows; any other name is a folder of TFDS data sets."""
+
+
+@dataclass(frozen=True)
+class Export(Input):
+    """Any format → another format; counts what it cannot carry."""
+
+    out: Path = dataclasses.field(kw_only=True)
+    """The file to write; gzip if it ends in .gz."""
+    to: str = dataclasses.field(kw_only=True)
+    """Name of the format to write, see `formats`."""
+
+
+@dataclass(frozen=True)
+class Stats(Input):
+    """Counts, people, time, ties, cycles and agreement."""
+
+    json: bool = False
+    """Print one JSON object."""
+
+
+@dataclass(frozen=True)
+class Formats:
+    """What each format can hold."""
+
+
+Command = (
+    Annotated[Import, tyro.conf.subcommand("import")]
+    | Annotated[Export, tyro.conf.subcommand("export")]
+    | Annotated[Stats, tyro.conf.subcommand("stats")]
+    | Annotated[Formats, tyro.conf.subcommand("formats")]
+)
+
+
+def say(line: str) -> None:
+    print(line, file=sys.stderr)
+
+
+def options_of(command: Input) -> Options:
+    from rlhf_jax.data.convert import load_arguments
+    from rlhf_jax.data.formats import Options
+
+    for pair in command.field:
+        if "=" not in pair:
+            raise ConfigError(f"--field {pair}: expected ours=theirs")
+    fields = dict(pair.split("=", 1) for pair in command.field)
+    return Options(fields, load_arguments(command.arguments) if command.arguments else {})
+
+
+def load(command: Input, options: Options) -> Read:
+    from rlhf_jax.data.convert import format_named, read_rows, recognise
+
+    if command.format == "auto":
+        chosen = recognise(command.file, options)
+    else:
+        chosen = format_named(command.format)
+    result = read_rows(command.file, chosen, options, command.on_error)
+    for malformed in result.malformed:
+        say(f"skipped {malformed}")
+    say(
+        f"{command.file.name}: {chosen.name}, {result.records} records, "
+        f"{len(result.rows)} answers, {len(result.malformed)} malformed"
+    )
+    return result
+
+
+def run_import(command: Import) -> None:
+    from rlhf_jax.data.convert import write_rows
+    from rlhf_jax.data.files import write_records
+    from rlhf_jax.data.formats import FORMATS
+
+    options = options_of(command)
+    rows = load(command, options).rows
+    if command.out.name.endswith((".jsonl", ".jsonl.gz")):
+        write_records(command.out, write_rows(rows, FORMATS["rows"], options).records)
+        print(command.out)
+        return
+    from rlhf_jax.data.builders import build
+
+    for path in build({"train": rows}, command.out).values():
+        print(path)
+
+
+def run_export(command: Export) -> None:
+    from rlhf_jax.data.convert import format_named, write_rows
+    from rlhf_jax.data.files import write_records
+    from rlhf_jax.data.formats import Options, ukpconvarg1
+
+    options, to = options_of(command), format_named(command.to)
+    rows = load(command, options).rows
+    if to is ukpconvarg1.FORMAT:
+        texts = ukpconvarg1.arguments(rows)
+        options = Options(options.fields, texts)
+    result = write_rows(rows, to, options, command.on_error)
+    for refused in result.refused:
+        say(f"refused answer {refused.row}: {refused.reason}")
+    for name, count in result.lost.most_common():
+        say(f"lost: '{name}' of {count} answers has no place in {to.name}")
+    say(f"{to.name}: {len(result.records)} records, {len(result.refused)} answers refused")
+    write_records(command.out, list(result.records), as_list=to.as_list)
+    print(command.out)
+    if to is ukpconvarg1.FORMAT:
+        second = command.out.with_name("arguments_of_" + command.out.name)
+        write_records(second, [texts])
+        print(second)
+
+
+def run_stats(command: Stats) -> None:
+    from rlhf_jax.data.stats import summary
+
+    rows: list[Row] = load(command, options_of(command)).rows
+    result = summary(rows)
+    if command.json:
+        print(json.dumps(result, ensure_ascii=False))
+        return
+    for name, facts in result.items():
+        print(name)
+        for line in lines(facts):
+            print(f"  {line}")
+
+
+def lines(facts: dict[str, Any]) -> Iterator[str]:
+    """One line a fact; a share shows its count, a distribution its quantiles."""
+    for key, value in facts.items():
+        if isinstance(value, dict) and "share" in value:
+            part = "–" if value["share"] is None else f"{value['share']:.4f}"
+            shown = f"{part}  ({value['count']} of {value['of']})"
+        elif isinstance(value, dict):
+            shown = ", ".join(f"{k} {v:.6g}" for k, v in value.items())
+        else:
+            shown = f"{value:.4f}" if isinstance(value, float) else str(value or 0)
+        yield f"{key:<26} {shown}"
+
+
+def run_formats() -> None:
+    from rlhf_jax.data.formats import ALL
+    from rlhf_jax.data.rows import TYPES, kind
+
+    for f in ALL:
+        held = "all types" if f.types == TYPES else ", ".join(kind(t) for t in f.types)
+        print(f"{f.name:<24} {held}\n{'':<24} {f.about}")
+
+
+def parse(arguments: list[str]) -> Command:
+    """Arguments → a command; what is wrong with them is a `ConfigError` in one line."""
+    wide, said = os.environ.get("COLUMNS"), io.StringIO()
+    asked = {"-h", "--help"} & set(arguments)
+    try:
+        if not asked:
+            os.environ["COLUMNS"] = "1000"  # one line a sentence, whatever the terminal
+        with contextlib.redirect_stderr(said):
+            return tyro.cli(Command, args=arguments, description=__doc__, prog=PROG)  # type: ignore[arg-type]
+    except SystemExit as stop:
+        if not stop.code:
+            raise
+        raise ConfigError(cli._sentence(said.getvalue())) from None
+    finally:
+        if not asked:
+            os.environ.pop("COLUMNS")
+            os.environ |= {} if wide is None else {"COLUMNS": wide}
+
+
+def work(arguments: list[str]) -> None:
+    command = parse(arguments)
+    if isinstance(command, Import):
+        run_import(command)
+    elif isinstance(command, Export):
+        run_export(command)
+    elif isinstance(command, Stats):
+        run_stats(command)
+    else:
+        run_formats()
+
+
+if __name__ == "__main__":
+    sys.exit(cli.main(work, sys.argv[1:]))

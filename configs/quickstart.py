@@ -1,6 +1,6 @@
 """The whole of RLHF on real human ratings, for eight seeds at once.
 
-make quickstart        or        python scripts/train.py configs/quickstart.py
+    make quickstart        or        python scripts/train.py configs/quickstart.py
 """
 
 from rlhf_jax.config import PPO, Adam, Collect, Config, Pretrain, Reward
@@ -10,8 +10,8 @@ config = Config(
     seeds=8,
     rounds=2,
     pretrain=Pretrain(epochs=10),
-    collect=Collect(mode="online", comparisons=4096),
-    reward=Reward(epochs=1),
+    collect=Collect(mode="online", comparisons=6144, corpus_share=0.5),
+    reward=Reward(epochs=1, batch=64, adam=Adam(learning_rate=2e-3, weight_decay=0.01)),
     ppo=PPO(
         iterations=20,
         epochs=2,

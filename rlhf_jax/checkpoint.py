@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import shutil
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -74,8 +75,11 @@ class Checkpoints:
             )
         return None
 
-    def _readable(self, args: Any) -> Iterator[tuple[int, Any]]:
-        """Checkpoints, newest first. One that cannot be read is skipped with a warning."""
+    def _readable(self, args: Any, *, aside: bool = False) -> Iterator[tuple[int, Any]]:
+        """Checkpoints, newest first. One that cannot be read is skipped with a warning.
+
+        `aside` renames it too: Orbax saves no step that is not beyond all it has.
+        """
         for step in sorted(self._manager.all_steps(), reverse=True):
             try:
                 yield step, self._manager.restore(step, args=args)
@@ -86,6 +90,15 @@ class Checkpoints:
                     f"{type(problem).__name__}: {reason}",
                     stacklevel=3,
                 )
+                if aside:
+                    self._set_aside(step)
+
+    def _set_aside(self, step: int) -> None:
+        damaged = Path(self._manager.directory) / str(step)
+        kept = damaged.with_name(f"unreadable-{step}")
+        shutil.rmtree(kept, ignore_errors=True)
+        damaged.rename(kept)
+        self._manager.reload()
 
     def latest(self, like: T) -> Found | None:
         """The newest readable checkpoint, on the shapes and devices of `like`."""
@@ -97,7 +110,7 @@ class Checkpoints:
         args = ocp.args.Composite(
             state=ocp.args.StandardRestore(target), position=ocp.args.JsonRestore()
         )
-        for _, found in self._readable(args):
+        for _, found in self._readable(args, aside=True):
             leaves = [
                 jax.random.wrap_key_data(found.state[jax.tree_util.keystr(path)])
                 if jnp.issubdtype(x.dtype, jax.dtypes.prng_key)

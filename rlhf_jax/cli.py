@@ -25,6 +25,8 @@ def parse(arguments: Sequence[str], prog: str) -> Config:
     Raises:
       ConfigError: anything about the arguments or the file that cannot be used.
     """
+    if arguments and arguments[0] in ("-h", "--help"):
+        override(Config(), arguments[:1], f"{prog} CONFIG")
     if not arguments or arguments[0].startswith("-"):
         raise ConfigError(f"usage: {prog} CONFIG [--field.path value ...]; see CONFIG --help")
     return validate(override(read_config(Path(arguments[0])), arguments[1:], prog))
@@ -42,7 +44,7 @@ def read_config(path: Path) -> Config:
         raise ConfigError(f"{path}: no such configuration file")
     try:
         found = runpy.run_path(str(path)).get("config")
-    except Exception as problem:  # whatever the user's file raises
+    except (Exception, SystemExit) as problem:  # whatever the user's file raises
         raise ConfigError(f"{path}: {type(problem).__name__}: {problem}") from None
     if not isinstance(found, Config):
         raise ConfigError(f"{path}: must define `config = Config(...)`")
@@ -102,7 +104,7 @@ def main(work: Callable[[list[str]], None], arguments: Sequence[str]) -> int:
     try:
         work(rest)
     except ConfigError as problem:
-        print(f"error: {problem}", file=sys.stderr)
+        print("error:", " ".join(str(problem).split()), file=sys.stderr)
         return BAD_INPUT
     except KeyboardInterrupt:
         print("stopped; the last checkpoint is kept", file=sys.stderr)

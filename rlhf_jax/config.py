@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args, get_origin, get_type_hints
 
 if TYPE_CHECKING:
     # Written down: a float or a tuple of floats. Inside a compiled program: a traced array.
@@ -153,6 +153,102 @@ class PPO:
         default_factory=lambda: Adam(learning_rate=1e-3, warmup=0, final=1.0, eps=1e-5)
     )
     value_learning_rate: Sweep = 1e-3
+    score_at: Literal["end", "after_end"] = "end"
+    """Token that the score is paid on: the last one (EOS), or the padding after it (TRL)."""
+    missing_eos: Literal["keep", "subtract", "replace", "length"] = "keep"
+    """A response without EOS: keeps its score; `missing_eos_value` is subtracted from it or
+    takes its place; length: every response pays up to that much for its last `length_tail`."""
+    missing_eos_value: Sweep = 1.0
+    length_tail: int = 4
+    """Tokens before the limit over which the length penalty rises from 0 to its full size."""
+    time_limit: Literal["ends", "bootstraps"] = "ends"
+    """Value after a response that the limit cut off: 0, or the critic's V(s_T)."""
+    kl: Literal["k1_in_reward", "k2_in_loss", "k3_in_loss", "exact_in_loss", "exact"] = (
+        "k1_in_reward"
+    )
+    """Where the KL penalty is paid and by which estimator; exact is paid in both."""
+    whiten_rewards: bool = False
+    """Divides the rewards of tokens by their deviation over the batch; the mean stays."""
+    whiten_advantages: bool = True
+    """Mean 0 and deviation 1 over the tokens of the batch."""
+    average: Literal["tokens", "sequences", "constant"] = "tokens"
+    """What the loss is a mean over: all tokens, a response's tokens and then responses, or
+    tokens divided by batch × longest response."""
+    accumulate: int = 1
+    """Parts that a minibatch's gradient is summed over, to save memory; changes no number."""
+    critic: Literal["separate", "shared"] = "separate"
+    """Its own network, or a head on the policy's trunk."""
+    critic_start: Literal["zero", "reward", "normal"] = "zero"
+    """Head of the critic before the first step: 0, the reward model's (with its trunk, if
+    separate), or N(0, 1/√(width + 1))."""
+    value_weight: Sweep = 0.1
+    """Weight of the value loss beside the policy's on a shared trunk."""
+    dual_clip: Sweep = float("inf")
+    """c > 1: where Â < 0 the loss of a token is at most c |Â|."""
+    log_ratio_clamp: Sweep = float("inf")
+    """Largest |log π − log π_old| that the ratio is taken of; no gradient beyond it."""
+    stop_kl: float = float("inf")
+    """An iteration stops updating at the first minibatch with more nats per token (k2)."""
+    adam_epsilon: Literal["corrected", "tensorflow"] = "corrected"
+    """ε is added to √v̂ after bias correction (Kingma & Ba, PyTorch), or to √v before it."""
+    top_k: int = 0
+    top_p: float = 1.0
+    """Refused here unless 0 and 1: the ratio would compare another distribution than acted."""
+
+
+@dataclass(frozen=True)
+class Reinforce:
+    """Step 3 without a critic: REINFORCE with the baseline of the other samples (RLOO)."""
+
+    iterations: int = 40
+    batch: int = 128
+    """Episodes per iteration, one optimiser step."""
+    group: int = 4
+    """Samples of one prompt, each the others' baseline; 1: all other episodes are it."""
+    temperature: Sweep = 1.0
+    kl_weight: Sweep = 0.05
+    adam: Adam = field(default_factory=lambda: Adam(warmup=0, final=1.0, eps=1e-5))
+
+
+@dataclass(frozen=True)
+class GRPO:
+    """Step 3 with a group's scores for a baseline and the KL (k3) in the loss."""
+
+    iterations: int = 40
+    batch: int = 128
+    group: int = 8
+    epochs: int = 1
+    minibatches: int = 1
+    temperature: Sweep = 1.0
+    kl_weight: Sweep = 0.04
+    clip: Sweep = 0.2
+    deviation: bool = True
+    """Divides by the group's deviation; false with average = constant is Dr. GRPO."""
+    average: Literal["tokens", "sequences", "constant"] = "sequences"
+    adam: Adam = field(default_factory=lambda: Adam(warmup=0, final=1.0, eps=1e-5))
+
+
+@dataclass(frozen=True)
+class DPO:
+    """Steps 2 and 3 in one: the policy is fitted to the comparisons themselves."""
+
+    loss: Literal["dpo", "ipo"] = "dpo"
+    kl_weight: Sweep = 0.1
+    """β of DPO, τ of IPO."""
+    smoothing: Sweep = 0.0
+    """Share of the labels that is taken to be a coin (dpo)."""
+    adam: Adam = field(default_factory=lambda: Adam(warmup=0, final=1.0))
+
+
+@dataclass(frozen=True)
+class BestOfN:
+    """Samples of the reference, the best of each `n` kept; and imitation of those."""
+
+    n: int = 4
+    batch: int = 128
+    """Best samples per step: batch × n are drawn."""
+    temperature: Sweep = 1.0
+    adam: Adam = field(default_factory=lambda: Adam(warmup=0, final=1.0))
 
 
 @dataclass(frozen=True)
@@ -204,7 +300,10 @@ class Config:
     run: Run = field(default_factory=Run)
 
 
-SECTIONS = (World, Model, Adam, Human, Pretrain, Collect, Reward, PPO, Evaluate, Run, Config)
+SECTIONS = (
+    *(World, Model, Adam, Human, Pretrain, Collect, Reward, PPO, Evaluate, Run, Config),
+    *(Reinforce, GRPO, DPO, BestOfN),
+)
 
 
 def is_sweep(f: dataclasses.Field[Any]) -> bool:
@@ -240,6 +339,8 @@ def _in(config: Config, path: str, low: float, high: float) -> None:
         _require(low <= v <= high, f"{path} = {v}: must lie between {low} and {high}")
 
 
+_MOST = 10**9
+"""Bound of weights and rates: float32 arithmetic on more than this ends in nan."""
 _RANGES: dict[str, tuple[float, float]] = {
     "seeds": (1, 100_000),
     "first_seed": (0, 2**31 - 1),
@@ -253,31 +354,34 @@ _RANGES: dict[str, tuple[float, float]] = {
     "model.heads": (1, 2**20),
     "model.kv_heads": (1, 2**20),
     "model.mlp": (1, 2**22),
+    "model.rope_theta": (1, _MOST),
+    "model.norm_eps": (0, 1),
     "human.rationality": (0, float("inf")),
     "human.lapse": (0, 1),
     "human.tie": (0, float("inf")),
     "pretrain.epochs": (0, 100_000),
     "pretrain.batch": (1, 2**20),
+    "pretrain.seed": (0, 2**31 - 1),
     "collect.comparisons": (1, 2**26),
     "collect.corpus_share": (0, 1),
     "reward.epochs": (1, 100_000),
     "reward.batch": (1, 2**20),
-    "reward.l2": (0, float("inf")),
-    "reward.centring": (0, float("inf")),
+    "reward.l2": (0, _MOST),
+    "reward.centring": (0, _MOST),
     "ppo.iterations": (1, 10**7),
     "ppo.batch": (1, 2**20),
     "ppo.epochs": (1, 1000),
     "ppo.minibatches": (1, 2**20),
     "ppo.temperature": (1e-3, 1e3),
-    "ppo.kl_weight": (0, float("inf")),
+    "ppo.kl_weight": (0, _MOST),
     "ppo.kl_target": (1e-6, float("inf")),
     "ppo.kl_horizon": (1e-6, float("inf")),
     "ppo.clip": (0, float("inf")),
     "ppo.value_clip": (0, float("inf")),
     "ppo.discount": (0, 1),
     "ppo.gae_lambda": (0, 1),
-    "ppo.entropy": (0, float("inf")),
-    "ppo.value_learning_rate": (0, float("inf")),
+    "ppo.entropy": (0, _MOST),
+    "ppo.value_learning_rate": (0, _MOST),
     "evaluate.samples": (2, 2**20),
     "evaluate.shown": (0, 2**20),
     "run.chunk": (1, 10**7),
@@ -287,8 +391,41 @@ _RANGES: dict[str, tuple[float, float]] = {
 }
 
 
+_ADAM: dict[str, tuple[float, float]] = {
+    "learning_rate": (0, _MOST),
+    "final": (0, _MOST),
+    "warmup": (0, 2**31 - 1),
+    "clip": (1e-12, float("inf")),
+    "weight_decay": (0, _MOST),
+    "b1": (0, 1 - 1e-6),
+    "b2": (0, 1 - 1e-6),
+    "eps": (1e-30, 1),
+}
+
+
+def _check_types(section: Any, prefix: str = "") -> None:
+    """Every field holds what its annotation says; only a `Sweep` may hold a tuple."""
+    for name, kind in get_type_hints(type(section)).items():
+        path, value = prefix + name, getattr(section, name)
+        if dataclasses.is_dataclass(kind):
+            _require(isinstance(value, kind), f"{path} = {value!r}: must be {kind.__name__}(...)")
+            _check_types(value, path + ".")
+        elif get_origin(kind) is Literal:
+            _require(value in get_args(kind), f"{path} = {value!r}: must be in {get_args(kind)}")
+        else:
+            sweep = kind == Sweep
+            number = sweep or kind is float
+            expected = (int, float) if number else kind
+            for v in value if sweep and isinstance(value, tuple) else (value,):
+                right = isinstance(v, expected) and (kind is bool or not isinstance(v, bool))
+                say = "a number" if number else f"of type {kind.__name__}"
+                say += " or a tuple of numbers" if sweep else ""
+                _require(right, f"{path} = {value!r}: must be {say}")
+
+
 def validate(config: Config) -> Config:
     """Returns `config`, or raises `ConfigError` for the first setting that cannot be run."""
+    _check_types(config)
     for path, value in leaves(config).items():
         if isinstance(value, tuple):
             _require(len(value) > 0, f"{path}: an empty list has nothing to run")
@@ -298,9 +435,8 @@ def validate(config: Config) -> Config:
     for path, (low, high) in _RANGES.items():
         _in(config, path, low, high)
     for stage in ("pretrain", "reward", "ppo"):
-        _in(config, f"{stage}.adam.learning_rate", 0, float("inf"))
-        _in(config, f"{stage}.adam.warmup", 0, float("inf"))
-        _in(config, f"{stage}.adam.clip", 1e-12, float("inf"))
+        for name, (low, high) in _ADAM.items():
+            _in(config, f"{stage}.adam.{name}", low, high)
     _validate_relations(config)
     return config
 
@@ -326,6 +462,21 @@ def _validate_relations(c: Config) -> None:
     _require(
         c.ppo.batch % c.ppo.minibatches == 0,
         f"ppo.minibatches = {c.ppo.minibatches} does not divide ppo.batch = {c.ppo.batch}",
+    )
+    _require(
+        c.ppo.batch // c.ppo.minibatches % c.ppo.accumulate == 0,
+        f"ppo.accumulate = {c.ppo.accumulate} does not divide ppo.batch / ppo.minibatches = "
+        f"{c.ppo.batch // c.ppo.minibatches}",
+    )
+    _require(
+        c.ppo.top_k == 0 and c.ppo.top_p == 1.0,
+        f"ppo.top_k = {c.ppo.top_k}, ppo.top_p = {c.ppo.top_p}: PPO's ratio needs the "
+        "probabilities of the distribution that acted, at every token it may choose; truncated "
+        "sampling belongs to evaluation",
+    )
+    _require(
+        c.ppo.missing_eos != "length" or c.ppo.length_tail <= c.world.length,
+        f"ppo.length_tail = {c.ppo.length_tail} is more than world.length = {c.world.length}",
     )
     _require(
         c.reward.batch <= c.collect.comparisons,

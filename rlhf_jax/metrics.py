@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from rlhf_jax.config import ConfigError
 from rlhf_jax.grid import Member
 from rlhf_jax.types import Language
 
@@ -26,6 +27,10 @@ class _Log:
 
     def __init__(self, path: Path, length: int) -> None:
         self._file = path.open("ab+")
+        if self._file.tell() < length:
+            raise ConfigError(
+                f"{path} is shorter than its checkpoint says; remove {path.parent} to start anew"
+            )
         self._file.truncate(length)
         self._file.seek(length)
 

@@ -22,9 +22,9 @@ from jax.sharding import PartitionSpec as P
 from rlhf_jax import grid, worlds
 from rlhf_jax.config import Config, ConfigError
 from rlhf_jax.feedback.comparison import LOSSES
-from rlhf_jax.kernels import collect, evaluate, learner, ppo, pretrain, reward
+from rlhf_jax.kernels import collect, evaluate, experience, learner, ppo, pretrain, reward
 from rlhf_jax.mesh import population_mesh
-from rlhf_jax.models import heads
+from rlhf_jax.models import heads, shared
 from rlhf_jax.transforms import minibatches, population, repeat, shard
 from rlhf_jax.types import Array, Episode, Kernel, Metrics, Params, World
 
@@ -147,15 +147,17 @@ def _parts(config: Config, devices: Sequence[jax.Device]) -> _Parts:
     total = sum(sizes.reward_calls) * sizes.reward_steps
     fitting = reward.kernel(scalar, LOSSES[config.reward.loss], reward.penalty, total)
     asking = collect.kernel(policy, world, config.collect, config.rounds)
-    optimising = ppo.kernel(
+    task = experience.Task(
         policy,
-        scalar,
         world.language,
         world.prompt,
         lambda given, x: reward.score(scalar, given.judge, x),
         partial(_observe, world),
-        config.rounds * config.ppo.iterations,
     )
+    joint = None
+    if config.ppo.critic == "shared":
+        joint = shared.joint(config.model, world.language)
+    optimising = ppo.kernel(task, scalar, config.rounds * config.ppo.iterations, joint)
     measuring = evaluate.reward_kernel(policy, scalar, world, config.evaluate)
     looking = evaluate.policy_kernel(policy, scalar, world, config.evaluate)
     return _Parts(
@@ -204,6 +206,8 @@ def _plan(parts: _Parts, base: Params | None) -> tuple[Call, ...]:
         plan.append(Call("measure", r, 0, 0, partial(_measure, parts)))
         if r == 0:
             plan.append(Call("evaluate", 0, 0, 0, partial(_evaluate, parts)))
+            if parts.config.ppo.critic_start == "reward":
+                plan.append(Call("critic", 0, 0, 0, _critic))
         for i in range(sizes.ppo_calls):
             n = sizes.ppo_steps
             plan.append(Call("ppo", r, i * n, n, partial(_ppo, parts)))
@@ -226,10 +230,9 @@ def _start_from(parts: _Parts, reference: Params) -> dict[str, Any]:
     every = jax.vmap(lambda _, p: copy(p), (0, axis))(jnp.arange(members), reference)
     fresh = jax.vmap(parts.scalar.init)(_stage_keys(parts, "reward"))
     rewards = jax.vmap(parts.scalar.graft)(fresh, every)
-    critics = jax.vmap(heads.zero_head)(rewards)
     return {
         "reward": parts.reward.init(_stage_keys(parts, "reward"), settings.reward, rewards),
-        "ppo": parts.ppo.init(_stage_keys(parts, "ppo"), settings.ppo, every, critics),
+        "ppo": parts.ppo.init(_stage_keys(parts, "ppo"), settings.ppo, every, rewards),
         "judging": parts.measure.init(_stage_keys(parts, "measure"), rewards),
     }
 
@@ -279,7 +282,9 @@ def _rebase(parts: _Parts, state: State) -> tuple[State, Metrics]:
 def _collect(parts: _Parts, state: State) -> tuple[State, Metrics]:
     asked = collect.Asked(state.ppo.policy.params, parts.settings.human, parts.settings.world)
     table, metrics = parts.collect.step(state.table, asked)
-    return state._replace(table=table), metrics
+    # More feedback makes longer epochs: the fit counts its steps from here.
+    fit = state.reward._replace(step=jnp.zeros_like(state.reward.step))
+    return state._replace(table=table, reward=fit), metrics
 
 
 def _reward(parts: _Parts, state: State) -> tuple[State, Metrics]:
@@ -291,6 +296,10 @@ def _reward(parts: _Parts, state: State) -> tuple[State, Metrics]:
 def _measure(parts: _Parts, state: State) -> tuple[State, Metrics]:
     judging, metrics = parts.measure.step(state.judging, (state.reward.params, state.reference))
     return state._replace(judging=judging), metrics
+
+
+def _critic(state: State) -> tuple[State, Metrics]:
+    return state._replace(ppo=jax.vmap(ppo.adopt)(state.ppo, state.judging.judge)), {}
 
 
 def _ppo(parts: _Parts, state: State) -> tuple[State, Metrics]:

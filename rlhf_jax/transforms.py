@@ -38,7 +38,8 @@ def minibatches(
     `data` is a pytree with leading axis [N]; its first `filled` rows (int32) count. Step k
     takes the k-th slice of `size` rows of this epoch's permutation; an epoch is
     filled // size steps. `position` reads (key, step) from the state: the permutation is
-    drawn from fold_in(key, epoch), so it differs between epochs, keys and seeds.
+    drawn from fold_in(fold_in(key, filled), epoch), so it differs between epochs, keys, seeds
+    and fillings. Start from step 0 when `filled` changes, else a pass begins in mid-epoch.
     """
 
     def step(state: State, batch: tuple[Any, Array]) -> tuple[State, Metrics]:
@@ -46,7 +47,8 @@ def minibatches(
         n = jax.tree.leaves(data)[0].shape[0]
         key, k = position(state)
         per_epoch = jnp.maximum(filled // size, 1)
-        order = jax.random.uniform(jax.random.fold_in(key, k // per_epoch), (n,))
+        key = jax.random.fold_in(jax.random.fold_in(key, filled), k // per_epoch)
+        order = jax.random.uniform(key, (n,))
         order = jnp.argsort(jnp.where(jnp.arange(n) < filled, order, 2.0))
         rows = jax.lax.dynamic_slice(order, ((k % per_epoch) * size,), (size,))
         return kernel.step(state, spread(jax.tree.map(lambda x: x[rows], data)))

@@ -96,46 +96,47 @@ def write_rows(
     """
     out = Written([], [], Counter())
     for indices in _groups(rows, f):
-        try:
-            record, back = _record([rows[i] for i in indices], f, options)
-        except RowError as e:
-            alone = {i: _refusal(rows[i], f, options) for i in indices}
-            kept = [i for i in indices if alone[i] is None]
-            bad = [i for i in indices if alone[i] is not None] if kept else indices
-            for i in bad or indices:
-                reason = alone[i] if kept and bad else str(e)
-                if on_error == "fail":
-                    raise ConfigError(f"row {i + 1}: {reason}") from None
-                out.refused.append(Refused(i + 1, reason or str(e)))
-            if not (kept and bad):
-                continue
-            indices = kept
-            try:
-                record, back = _record([rows[i] for i in kept], f, options)
-            except RowError as e:
-                out.refused.extend(Refused(i + 1, str(e)) for i in kept)
-                continue
-        out.records.append(record)
-        out.lost.update(_lost([rows[i] for i in indices], back))
+        made, kept, refused = _fit(rows, indices, f, options)
+        if refused and on_error == "fail":
+            raise ConfigError(f"row {refused[0].row}: {refused[0].reason}")
+        out.refused.extend(refused)
+        if made:
+            out.records.append(made.record)
+            out.lost.update(_lost([rows[i] for i in kept], made.back))
     return out
 
 
-def _record(group: list[Row], f: Format, options: Options) -> tuple[dict[str, object], list[Row]]:
-    """The record of these rows, and what reading it gives."""
-    for row in group:
-        if not isinstance(row, f.types):
-            raise RowError(f"a {kind(row)} has no place in {f.name}")
-    record = f.write(group, options)
-    return record, f.read(record, options)
+class Made(NamedTuple):
+    record: dict[str, object]
+    back: list[Row]
+    """What reading the record gives."""
 
 
-def _refusal(row: Row, f: Format, options: Options) -> str | None:
-    """Why one row cannot stand in a record by itself, if so."""
+def _fit(
+    rows: Sequence[Row], indices: list[int], f: Format, options: Options
+) -> tuple[Made | None, list[int], list[Refused]]:
+    """A record of as many of these rows as possible, which they are, and why not the others."""
+    whole = _make([rows[i] for i in indices], f, options)
+    if isinstance(whole, Made):
+        return whole, indices, []
+    alone = {i: _make([rows[i]], f, options) for i in indices}
+    kept = [i for i in indices if isinstance(alone[i], Made)]
+    part = _make([rows[i] for i in kept], f, options) if kept else whole
+    if isinstance(part, Made):
+        return part, kept, [Refused(i + 1, r) for i, r in alone.items() if isinstance(r, str)]
+    return None, [], [Refused(i + 1, whole) for i in indices]
+
+
+def _make(group: list[Row], f: Format, options: Options) -> Made | str:
+    """The record of these rows, or why there can be none."""
     try:
-        _record([row], f, options)
+        for row in group:
+            if not isinstance(row, f.types):
+                raise RowError(f"a {kind(row)} has no place in {f.name}")
+        record = f.write(group, options)
+        return Made(record, f.read(record, options))
     except RowError as e:
         return str(e)
-    return None
 
 
 def _groups(rows: Sequence[Row], f: Format) -> Iterable[list[int]]:

@@ -146,7 +146,7 @@ def loss(reward_a: Array, reward_b: Array, label: Array, human: Human = STANDARD
 def strengths(wins: Array, steps: int = 1000) -> Array:
     """[K, K] float32, wins[i, j] how often i beat j (ties half each) → r [K], Σ r = 0.
 
-    The Bradley–Terry maximum likelihood by minorisation–maximisation (Hunter 2004, eq. 3):
+    The Bradley–Terry maximum likelihood by minorisation–maximisation (Hunter 2004):
     e^r_i ← w_i / Σ_j n_ij / (e^r_i + e^r_j). It exists where every item is linked to every
     other by wins; elsewhere r drifts off with `steps`.
     """

@@ -33,7 +33,7 @@ def elicit(
     """[..., K] perceived values and edit distances → int32 [...]: the version handed back.
 
     P(k) = softmax_k(β (û_k − edit_cost · distance_k)) (Jeon, Milli & Dragan 2020, arXiv
-    2002.04833, sec. 3; Bajcsy et al. 2017 for the cost of correcting). Consumes `key`.
+    2002.04833; Bajcsy et al. 2017 for the cost of correcting). Consumes `key`.
     """
     base = None if mask is None else among(mask)
     return choose(human, values - human.edit_cost * distance, key, base)

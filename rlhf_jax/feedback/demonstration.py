@@ -43,7 +43,7 @@ def log_partition(scaled: Array, log_q: Array) -> Array:
     """log Z ≈ log (1/M) Σ_m exp(v_m)/q_m over x_m ~ q: [..., M] → [...].
 
     Unbiased for Z; its log is low by about Var/2M. With all of a finite space and
-    log_q = −log M it is exact. Finn et al. 2016 (arXiv 1603.00448), eq. 2.
+    log_q = −log M it is exact. Finn et al. 2016 (arXiv 1603.00448).
     """
     return jax.nn.logsumexp(scaled - log_q, axis=-1) - jnp.log(jnp.float32(scaled.shape[-1]))
 
@@ -54,7 +54,7 @@ def loss(reward: Array, others: Array, log_q: Array, human: Human = STANDARD) ->
     Maximum-entropy inverse reinforcement learning with a sampled partition function; with
     lapses (1 − λ) p + λ p₀, p₀ = 1/Σ_x 1 the even density. Put some demonstrations among
     `others` and the mixture's density in log_q, or a reward that raises the demonstrations
-    alone lowers the loss without bound (arXiv 1603.00448, sec. 4.2).
+    alone lowers the loss without bound (arXiv 1603.00448).
     """
     beta = precision(human)
     # A common shift leaves the density as it is and keeps β r exact.

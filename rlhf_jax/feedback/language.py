@@ -102,7 +102,7 @@ def elicit(human: Human, gains: Array, values: Array, spans: Array, key: Key) ->
     """Perceived gains [..., F], values [..., S] of real parts bool [..., S] → int32 [...].
 
     P(s) = softmax_s(β worth_s): people say what matters most to them. A statement is an
-    implicit choice of reward (Jeon, Milli & Dragan 2020, arXiv 2002.04833, sec. 3; Sumers et
+    implicit choice of reward (Jeon, Milli & Dragan 2020, arXiv 2002.04833; Sumers et
     al. 2021, arXiv 2009.14715, for speech about features). Consumes `key`.
     """
     return choose(human, worth(gains, values), key, among(sayable(gains, spans)))

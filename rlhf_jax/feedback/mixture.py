@@ -16,7 +16,7 @@ def joint(
     """L = Σ_k e_k Σ_i w_ki ℓ_ki / Σ_k Σ_i w_ki, nats an answer.
 
     Answers of different types are independent given the reward, so log-likelihoods add (Jeon,
-    Milli & Dragan 2020, arXiv 2002.04833, eq. 5): a type counts by how much its answers say,
+    Milli & Dragan 2020, arXiv 2002.04833): a type counts by how much its answers say,
     with its evaluators' own β inside its ℓ, and by how many there are, with no constant set by
     hand. `emphasis` e_k multiplies a type all the same; types it does not name have e_k = 1.
 

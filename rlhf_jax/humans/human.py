@@ -124,7 +124,7 @@ def teacher(
     equal: Value = 0.0,
     mistake: Value = 0.0,
 ) -> Human:
-    """A simulated teacher of B-Pref (Lee et al. 2021, arXiv 2111.03026, sec. 3).
+    """A simulated teacher of B-Pref (Lee et al. 2021, arXiv 2111.03026).
 
     Their six are `Oracle` (no argument), `Stoc` rationality = 1, `Myopic` myopia = 0.9,
     `Skip` skip = 0.1, `Equal` equal = 0.1, `Mistake` mistake = 0.1. `skip` and `equal` are

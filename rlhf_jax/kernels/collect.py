@@ -68,17 +68,19 @@ def kernel(policy: Policy, world: World, hparams: Collect, rounds: int) -> Kerne
         return Table(answers, jnp.zeros((), jnp.int32), key)
 
     def draw(asked: Asked, key: Key) -> tuple[Episode, Episode]:
-        row_key, key_a, key_b, prompt_key = jax.random.split(key, 4)
+        row_key, sample_key, prompt_key = jax.random.split(key, 3)
         at = jax.random.randint(row_key, (2, from_corpus), 0, len(candidates))
         rows = jnp.asarray(candidates)[at]
         old = corpus_episodes(world, rows[0]), corpus_episodes(world, rows[1])
         if not from_policy:
             return old
-        ask = prompts(world, prompt_key, from_policy)
-        a = sample(policy, world.language, asked.policy, ask, key_a).episode
-        b = sample(policy, world.language, asked.policy, ask, key_b).episode
         join = lambda x, y: jnp.concatenate([x, y])
-        return jax.tree.map(join, a, old[0]), jax.tree.map(join, b, old[1])
+        ask = prompts(world, prompt_key, from_policy)
+        twice = jax.tree.map(join, ask, ask)
+        new = sample(policy, world.language, asked.policy, twice, sample_key).episode
+        a = jax.tree.map(lambda x, y: join(x[:from_policy], y), new, old[0])
+        b = jax.tree.map(lambda x, y: join(x[from_policy:], y), new, old[1])
+        return a, b
 
     def perceive(asked: Asked, x: Episode, key: Key) -> Array:
         impression = jax.vmap(world.perceive, (None, 0, 0, 0))

@@ -153,42 +153,39 @@ def policy_kernel(policy: Policy, model: Scalar, world: World, hparams: Evaluate
     def init(key: Key) -> Clock:
         return Clock(key, jnp.zeros((), jnp.int32))
 
-    def shown(decoding: str, x: Episode, n: int, given: Candidate) -> Metrics:
-        x = jax.tree.map(lambda leaf: leaf[:n], x)
-        gold, known = utility(world, given.world, x)
-        columns = {
-            "tokens": x.tokens,
-            "mask": x.mask,
-            "reward": reward.score(model, given.judge, x),
-            "gold": gold,
-            "rated": known,
-        }
-        return {f"sample/{decoding}/{name}": column for name, column in columns.items()}
+    n, few = hparams.samples, hparams.shown
 
     def step(state: Clock, given: Candidate) -> tuple[Clock, Metrics]:
         ask, draw = jax.random.split(jax.random.fold_in(state.key, state.looks))
-        asked = prompts(world, ask, hparams.samples)
+        # The last row is decoded greedily, by the same program as the rest.
+        greedy = jnp.arange(n + 1) == n
+        asked = prompts(world, ask, n + 1)
         heat = given.temperature
-        roll = sample(policy, world.language, given.policy, asked, draw, heat)
-        few = jax.tree.map(lambda x: x[: max(hparams.shown, 1)], asked)
-        greedy = sample(policy, world.language, given.policy, few, draw, greedy=True).episode
-        gold, known = utility(world, given.world, roll.episode)
-        proxy = reward.score(model, given.judge, roll.episode)
-        reference = log_distribution(policy, given.reference, roll.episode, heat)
-        exact = jnp.where(roll.episode.mask, divergences.exact(roll.distribution, reference), 0.0)
+        roll = sample(policy, world.language, given.policy, asked, draw, heat, greedy=greedy)
+        x = roll.episode
+        gold, known = utility(world, given.world, x)
+        proxy = reward.score(model, given.judge, x)
+        reference = log_distribution(policy, given.reference, x, heat)
+        exact = jnp.where(x.mask, divergences.exact(roll.distribution, reference), 0.0)
         metrics = {
-            "eval/gold_sampled": jnp.mean(gold),
-            "eval/gold_greedy": jnp.mean(utility(world, given.world, greedy)[0]),
-            "eval/proxy_sampled": jnp.mean(proxy),
-            "eval/nonword_share": 1.0 - jnp.mean(known),
-            "eval/distinct_share": distinct_share(roll.episode),
-            "eval/kl_exact": jnp.mean(jnp.sum(exact, axis=1)),
-            "eval/kl_sampled": jnp.mean(
-                jnp.sum(roll.logps - chosen(reference, roll.episode), axis=1)
-            ),
+            "eval/gold_sampled": jnp.mean(gold[:n]),
+            "eval/gold_greedy": gold[n],
+            "eval/proxy_sampled": jnp.mean(proxy[:n]),
+            "eval/nonword_share": 1.0 - jnp.mean(known[:n]),
+            "eval/distinct_share": distinct_share(jax.tree.map(lambda leaf: leaf[:n], x)),
+            "eval/kl_exact": jnp.mean(jnp.sum(exact[:n], axis=1)),
+            "eval/kl_sampled": jnp.mean(jnp.sum((roll.logps - chosen(reference, x))[:n], axis=1)),
         }
-        metrics |= shown("sampled", roll.episode, hparams.shown, given)
-        metrics |= shown("greedy", greedy, min(hparams.shown, 1), given)
+        columns = {
+            "tokens": x.tokens,
+            "mask": x.mask,
+            "reward": proxy,
+            "gold": gold,
+            "rated": known,
+        }
+        for name, column in columns.items():
+            metrics[f"sample/sampled/{name}"] = column[:few]
+            metrics[f"sample/greedy/{name}"] = column[n:]
         return Clock(state.key, state.looks + 1), metrics
 
     return Kernel(init, step)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -25,8 +26,32 @@ class Learner(NamedTuple):
     hparams: HParams
 
 
-def optimiser(settings: Adam, steps: int, learning_rate: Array) -> optax.GradientTransformation:
-    """AdamW with a global-norm clip; ε outside the root, bias-corrected (not TF-style).
+def tensorflow_adam(b1: float, b2: float, eps: float) -> optax.GradientTransformation:
+    """Adam with ε beside √v before bias correction: m̂ / (√v̂ + ε / √(1 − b2ᵗ)).
+
+    TensorFlow's form ("epsilon hat" of Kingma & Ba 2015, arXiv 1412.6980, §2), which the
+    first RLHF code trained with: early steps are smaller than `optax.scale_by_adam`'s.
+    """
+
+    def update(gradient: Params, state: Any, params: Params = None) -> tuple[Params, Any]:
+        count = optax.safe_increment(state.count)
+        mu = optax.tree.update_moment(gradient, state.mu, b1, 1)
+        nu = optax.tree.update_moment(gradient, state.nu, b2, 2)
+        t = count.astype(jnp.float32)
+        rate = jnp.sqrt(1.0 - b2**t) / (1.0 - b1**t)
+        step = jax.tree.map(lambda m, v: rate * m / (jnp.sqrt(v) + eps), mu, nu)
+        return step, optax.ScaleByAdamState(count, mu, nu)
+
+    return optax.GradientTransformation(optax.scale_by_adam(b1, b2, eps).init, update)
+
+
+def optimiser(
+    settings: Adam,
+    steps: int,
+    learning_rate: Array,
+    adam: Callable[..., optax.GradientTransformation] = optax.scale_by_adam,
+) -> optax.GradientTransformation:
+    """AdamW with a global-norm clip. `adam`: `optax.scale_by_adam` adds ε after bias correction.
 
     The rate rises linearly over `settings.warmup` steps and falls linearly to
     `final` × `learning_rate` at `steps`. Built inside the kernel: its floats may be traced.
@@ -39,7 +64,7 @@ def optimiser(settings: Adam, steps: int, learning_rate: Array) -> optax.Gradien
 
     return optax.chain(
         optax.clip_by_global_norm(settings.clip),
-        optax.scale_by_adam(settings.b1, settings.b2, settings.eps),
+        adam(settings.b1, settings.b2, settings.eps),
         optax.add_decayed_weights(settings.weight_decay),
         optax.scale_by_schedule(schedule),
     )

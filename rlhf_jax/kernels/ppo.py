@@ -3,46 +3,47 @@
 Schulman et al. 2017 (arXiv 1707.06347) with the per-token KL penalty and adaptive
 controller of Ziegler et al. 2019 (arXiv 1909.08593). Rollout, scoring and all epochs are one
 program: old log-probabilities come from the rollout, reference and reward run once.
+docs/ppo.md says where the field disagrees and which option is which.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from functools import partial
+from typing import NamedTuple, TypeAlias
 
 import jax
 import jax.numpy as jnp
+import optax
 
 from rlhf_jax.config import PPO
-from rlhf_jax.kernels.learner import Learner, descend, optimiser, start
+from rlhf_jax.kernels.credit import anchor, credit, refuse, settle, states
+from rlhf_jax.kernels.experience import Given, Task, gather, objective, shuffled
+from rlhf_jax.kernels.learner import Learner, descend, optimiser, start, tensorflow_adam
 from rlhf_jax.kernels.reward import Judge
-from rlhf_jax.kernels.sampling import Rollout, chosen, log_distribution, sample
+from rlhf_jax.kernels.sampling import chosen
 from rlhf_jax.mesh import spread
-from rlhf_jax.models.heads import Policy, Scalar
+from rlhf_jax.models.heads import Scalar, zero_head
+from rlhf_jax.models.shared import Joint
 from rlhf_jax.ops import divergences
-from rlhf_jax.ops.returns import generalised_advantage
-from rlhf_jax.ops.statistics import masked_mean, whiten
-from rlhf_jax.ops.tokens import last
-from rlhf_jax.types import Array, Episode, Key, Kernel, Language, Metrics, Params, Prompts
+from rlhf_jax.ops.policy_losses import clipped_value_loss, log_ratio, surrogate, weighted, weights
+from rlhf_jax.ops.rewards import adapt
+from rlhf_jax.ops.statistics import masked_mean
+from rlhf_jax.types import Array, Episode, Kernel, Key, Metrics, Params
+
+Parameters: TypeAlias = tuple[Params, Params]
+"""The policy's and the critic's; the latter None where they share a trunk."""
 
 
 class State(NamedTuple):
-    """Policy and critic are separate networks, each with its own Adam and gradient clip."""
+    """Policy and critic, each with its own Adam and gradient clip; one of them if shared."""
 
     policy: Learner
-    critic: Learner
+    """`params` hold the critic's head as well where the trunk is shared"""
+    critic: Learner | None
     kl_weight: Array
     """β_KL now"""
-
-
-class Given(NamedTuple):
-    """What a PPO step is given and never changes."""
-
-    reference: Params
-    """its own buffer, never an alias of the donated policy"""
-    judge: Judge
-    world: Any
-    """hyper-parameters of the world, for what is observed"""
 
 
 class Experience(NamedTuple):
@@ -55,161 +56,203 @@ class Experience(NamedTuple):
     """[B, T] of the critic then"""
     advantages: Array
     returns: Array
+    anchor: Array | None
+    """log π_ref, of the chosen [B, T] or of all [B, T, V]; None where the loss has no KL"""
 
 
-Score = Callable[[Given, Episode], Array]
-"""→ [B] float32, what the policy is trained to raise"""
-Observe = Callable[[Given, Episode, Array], Metrics]
-"""(given, episode, scores) → metrics that the learner never sees, gold among them"""
+class Part(NamedTuple):
+    """Rows of a minibatch, with the weights that their losses have in the whole of it."""
+
+    data: Experience
+    policy_weight: Array
+    value_weight: Array
+    share: Array
+    """[B, T]: the weights of a mean over the minibatch's tokens"""
 
 
-def surrogate(logps: Array, old: Array, advantages: Array, clip: Array) -> Array:
-    """−min(ρ Â, clip(ρ, 1 ± ε) Â) with ρ = exp(log π − log π_old); 1707.06347, eq. 7."""
-    ratio = jnp.exp(logps - old)
-    clipped = jnp.clip(ratio, 1.0 - clip, 1.0 + clip)
-    return -jnp.minimum(ratio * advantages, clipped * advantages)
+Update: TypeAlias = Callable[[State, Experience], tuple[State, Metrics]]
 
 
-def clipped_value_loss(values: Array, old: Array, returns: Array, clip: Array) -> Array:
-    """½ max((V − R)², (V_old + clip(V − V_old, ±ε) − R)²)."""
-    near = old + jnp.clip(values - old, -clip, clip)
-    return 0.5 * jnp.maximum(jnp.square(values - returns), jnp.square(near - returns))
+def policy_loss(hp: PPO, kl_weight: Array, log_p: Array, part: Part) -> tuple[Array, Metrics]:
+    """Σ weight · (clipped surrogate + β_KL KL − c H), KL where `hp.kl` puts it into the loss.
+
+    log_p: [B, T, V] log π_θ(· | s_t). The estimators k2 and k3 are taken at the actions of the
+    policy that acted, without importance weights, as everywhere else in the field.
+    """
+    data = part.data
+    logps = chosen(log_p, data.episode)
+    mean = partial(weighted, weight=part.share)
+    log_rho = log_ratio(logps, data.logps, hp.log_ratio_clamp)
+    loss = surrogate(log_rho, data.advantages, hp.clip, hp.dual_clip)
+    entropy = divergences.entropy(log_p)
+    surrogate_loss = weighted(loss, part.policy_weight)
+    total = surrogate_loss - hp.entropy * weighted(entropy, part.policy_weight)
+    ratio = jnp.exp(log_rho)
+    metrics = {
+        "loss/policy_avg": surrogate_loss,
+        "policy/entropy_avg": mean(entropy),
+        "policy/approxkl_avg": mean(divergences.k2(logps - data.logps)),
+        "policy/clipfrac_avg": mean((jnp.abs(ratio - 1.0) > hp.clip).astype(jnp.float32)),
+        "val/ratio": mean(ratio),
+    }
+    if data.anchor is None:
+        return total, metrics
+    kl = {
+        "k2_in_loss": lambda: divergences.k2(logps - data.anchor),
+        "k3_in_loss": lambda: divergences.k3(logps - data.anchor),
+        "exact_in_loss": lambda: divergences.exact(log_p, data.anchor),
+        "exact": lambda: divergences.exact(log_p, data.anchor),
+    }[hp.kl]()
+    return total + kl_weight * weighted(kl, part.policy_weight), metrics
 
 
-def adapt(kl_weight: Array, kl: Array, target: Array, horizon: Array, episodes: int) -> Array:
-    """β ← β (1 + clip(KL/target − 1, ±0.2) · episodes/horizon); 1909.08593, eq. 4."""
-    error = jnp.clip(kl / target - 1.0, -0.2, 0.2)
-    return kl_weight * (1.0 + error * episodes / horizon)
+def value_loss(hp: PPO, values: Array, part: Part) -> tuple[Array, Metrics]:
+    """Σ weight · clipped squared error. values: [B, T] of the critic now."""
+    data = part.data
+    loss = clipped_value_loss(values, data.values, data.returns, hp.value_clip)
+    moved = (jnp.abs(values - data.values) > hp.value_clip).astype(jnp.float32)
+    value = weighted(loss, part.value_weight)
+    return value, {"loss/value_avg": value, "val/clipfrac_avg": weighted(moved, part.share)}
 
 
-def shaped_rewards(log_ratio: Array, scores: Array, mask: Array, kl_weight: Array) -> Array:
-    """r_t = −β_KL ρ_t + [t last] · score: [T], with k1 = ρ_t unclamped. One episode."""
-    at_end = jnp.arange(mask.shape[0]) == last(mask)
-    return jnp.where(mask, -kl_weight * divergences.k1(log_ratio) + at_end * scores, 0.0)
+def whole(hp: PPO, data: Experience) -> Part:
+    """A minibatch as one part."""
+    mask = data.episode.mask
+    return Part(
+        data,
+        weights(mask, hp.average),
+        weights(states(hp, mask), hp.average),
+        weights(mask, "tokens"),
+    )
 
 
-def kernel(
-    policy: Policy,
-    critic: Scalar,
-    language: Language,
-    prompt: Callable[[Key], tuple[Array, Array]],
-    score: Score,
-    observe: Observe,
-    steps: int,
-) -> Kernel:
-    """`init` is given the policy's and the critic's starting parameters; batch: `Given`."""
+def adopt(state: State, judge: Judge) -> State:
+    """The critic starts as the reward model on the judge's scale: V(s_t) = r_φ(s_t) / deviation.
 
-    def transformations(hp: PPO) -> tuple:
+    The head has no offset, so the judge's mean is left for the critic to learn. On a shared
+    trunk the head alone is taken. Every leaf is a copy: the state is donated, the judge not.
+    """
+    head = jax.tree.map(lambda w: w / judge.deviation, judge.params["head"])
+    if state.critic is None:
+        params = {**state.policy.params, "head": head}
+        return state._replace(policy=state.policy._replace(params=params))
+    params = {**jax.tree.map(jnp.copy, judge.params), "head": head}
+    return state._replace(critic=state.critic._replace(params=params))
+
+
+def parameters(state: State) -> Parameters:
+    return state.policy.params, None if state.critic is None else state.critic.params
+
+
+def epochs(
+    hp: PPO, update: Update, state: State, data: Experience, rows: Array
+) -> tuple[State, Metrics]:
+    """One update for each row of `rows` [updates, minibatch]; metrics are means over them.
+
+    With `hp.stop_kl` the first minibatch that finds the policy too far away makes no update,
+    nor do those after it. They still count as steps: the schedule of keys stays.
+    """
+
+    def one(carry: tuple[State, Array], take: Array) -> tuple[tuple[State, Array], tuple]:
+        state, going = carry
+        new, said = update(state, spread(jax.tree.map(lambda x: x[take], data)))
+        if math.isinf(hp.stop_kl):
+            return (new, going), (said, going)
+        go = going & (said["policy/approxkl_avg"] <= hp.stop_kl)
+        kept = jax.tree.map(lambda a, b: jnp.where(go, a, b), new, state)
+        policy = kept.policy._replace(step=new.policy.step)
+        return (kept._replace(policy=policy), go), (said, going)
+
+    (state, _), (said, measured) = jax.lax.scan(one, (state, jnp.asarray(True)), rows)
+    return state, {name: masked_mean(x, measured) for name, x in said.items()}
+
+
+def kernel(task: Task, critic: Scalar, steps: int, joint: Joint | None = None) -> Kernel:
+    """`init` is given the policy's and the critic's starting parameters; batch: `Given`.
+
+    With `joint` the policy's trunk bears the critic's head, and one loss trains both.
+    `steps` iterations are planned: the learning rates decay over them. `init` raises
+    `ConfigError`, see `credit.refuse`.
+    """
+
+    def transformations(hp: PPO) -> tuple[optax.GradientTransformation, ...]:
         updates = steps * hp.epochs * hp.minibatches
-        return tuple(
-            optimiser(hp.adam, updates, rate)
-            for rate in (hp.adam.learning_rate, hp.value_learning_rate)
-        )
+        adam = tensorflow_adam if hp.adam_epsilon == "tensorflow" else optax.scale_by_adam
+        rates = (hp.adam.learning_rate, hp.value_learning_rate)
+        return tuple(optimiser(hp.adam, updates, rate, adam) for rate in rates)
 
     def init(key: Key, hparams: PPO, policy_params: Params, critic_params: Params) -> State:
+        refuse(hparams, task.language)
         policy_tx, critic_tx = transformations(hparams)
+        if hparams.critic_start == "zero":
+            critic_params = zero_head(critic_params)
+        elif hparams.critic_start == "normal":
+            fresh = critic.init(jax.random.fold_in(key, 1))
+            critic_params = {**critic_params, "head": fresh["head"]}
+        kl_weight = jnp.asarray(hparams.kl_weight, jnp.float32)
+        if joint is not None:
+            both = {**policy_params, "head": critic_params["head"]}
+            return State(start(both, key, hparams, policy_tx), None, kl_weight)
         return State(
             start(policy_params, key, hparams, policy_tx),
             start(critic_params, key, hparams, critic_tx),
-            jnp.asarray(hparams.kl_weight, jnp.float32),
+            kl_weight,
         )
 
-    def experience(
-        state: State, given: Given, key: Key
-    ) -> tuple[Rollout, Experience, Metrics]:
+    def read(params: Parameters, x: Episode) -> tuple[Array, Array]:
+        """Logits [B, T, V] and values [B, T + 1]."""
+        if joint is not None:
+            return joint(params[0], x)
+        return task.policy.logits(params[0], x), critic.values(params[1], x)
+
+    def experience(state: State, given: Given, key: Key) -> tuple[Experience, Metrics]:
         hp = state.policy.hparams
-        prompt_key, sample_key = jax.random.split(key)
-        prompts = Prompts(*jax.vmap(prompt)(jax.random.split(prompt_key, hp.batch)))
-        roll = sample(
-            policy, language, state.policy.params, spread(prompts), sample_key, hp.temperature
-        )
-        episode, mask = roll.episode, roll.episode.mask
-        reference = log_distribution(policy, given.reference, episode, hp.temperature)
-        values = critic.values(state.critic.params, episode)[:, :-1]
-        scores = score(given, episode).astype(jnp.float32)
-        log_ratio = jnp.where(mask, roll.logps - chosen(reference, episode), 0.0)
-        rewards = jax.vmap(shaped_rewards, (0, 0, 0, None))(
-            log_ratio, scores, mask, state.kl_weight
-        )
-        # The score is for the whole response, so time running out ends the episode too.
-        advantages = jax.vmap(generalised_advantage, (0, 0, 0, None, None, None))(
-            rewards, values, mask, hp.discount, hp.gae_lambda, jnp.zeros(())
-        )
-        exact = jnp.where(mask, divergences.exact(roll.distribution, reference), 0.0)
-        kl = jnp.mean(jnp.sum(log_ratio, axis=1))
-        metrics = {
-            "objective/kl": kl,
-            "objective/kl_exact": jnp.mean(jnp.sum(exact, axis=1)),
-            "objective/entropy": jnp.mean(jnp.sum(-roll.logps, axis=1)),
-            "objective/scores": jnp.mean(scores),
-            "objective/non_score_reward": -state.kl_weight * kl,
-            "objective/rlhf_reward": jnp.mean(jnp.sum(rewards, axis=1)),
-            "objective/kl_coef": state.kl_weight,
-            "val/length": jnp.mean(jnp.sum(mask, axis=1).astype(jnp.float32)),
-            **observe(given, episode, scores),
-        }
-        returns = jnp.where(mask, advantages + values, 0.0)
-        advantages = whiten(advantages, mask)
-        return roll, Experience(episode, roll.logps, values, advantages, returns), metrics
+        x = gather(task, given, state.policy.params, key, hp.batch, hp.temperature)
+        x = settle(hp, task.language, x)
+        _, values = read(parameters(state), x.episode)  # the compiler drops the logits
+        advantages, returns = credit(hp, task.language, x, values, state.kl_weight)
+        old = values[:, :-1]
+        data = Experience(x.episode, x.logps, old, advantages, returns, anchor(hp, x))
+        return data, objective(task, given, x, state.kl_weight)
 
-    def policy_loss(params: Params, hp: PPO, data: Experience) -> tuple[Array, Metrics]:
-        mask = data.episode.mask
-        log_p = log_distribution(policy, params, data.episode, hp.temperature)
-        logps = chosen(log_p, data.episode)
-        entropy = masked_mean(divergences.entropy(log_p), mask)
-        loss = masked_mean(surrogate(logps, data.logps, data.advantages, hp.clip), mask)
-        ratio = jnp.exp(logps - data.logps)
-        return loss - hp.entropy * entropy, {
-            "loss/policy_avg": loss,
-            "policy/entropy_avg": entropy,
-            "policy/approxkl_avg": masked_mean(divergences.k2(logps - data.logps), mask),
-            "policy/clipfrac_avg": masked_mean(jnp.abs(ratio - 1.0) > hp.clip, mask),
-            "val/ratio": masked_mean(ratio, mask),
-        }
+    def loss(params: Parameters, hp: PPO, kl_weight: Array, part: Part) -> tuple[Array, Metrics]:
+        logits, values = read(params, part.data.episode)
+        log_p = jax.nn.log_softmax(logits / hp.temperature)
+        acted, said = policy_loss(hp, kl_weight, log_p, part)
+        valued, judged = value_loss(hp, values[:, :-1], part)
+        weight = 1.0 if joint is None else hp.value_weight
+        return acted + weight * valued, {**said, **judged}
 
-    def value_loss(params: Params, hp: PPO, data: Experience) -> tuple[Array, Metrics]:
-        mask = data.episode.mask
-        values = critic.values(params, data.episode)[:, :-1]
-        loss = clipped_value_loss(values, data.values, data.returns, hp.value_clip)
-        moved = jnp.abs(values - data.values) > hp.value_clip
-        return masked_mean(loss, mask), {
-            "loss/value_avg": masked_mean(loss, mask),
-            "val/clipfrac_avg": masked_mean(moved, mask),
-        }
+    def gradients(state: State, data: Experience) -> tuple[Parameters, Metrics]:
+        hp, params = state.policy.hparams, parameters(state)
+        one = lambda part: jax.grad(loss, has_aux=True)(params, hp, state.kl_weight, spread(part))
+        if hp.accumulate == 1:
+            return one(whole(hp, data))
+        cut = lambda x: x.reshape(hp.accumulate, -1, *x.shape[1:])
+        parts = jax.tree.map(cut, whole(hp, data))
+        zero = jax.tree.map(
+            jnp.zeros_like, jax.eval_shape(one, jax.tree.map(lambda x: x[0], parts))
+        )
+        add = lambda total, part: (jax.tree.map(jnp.add, total, one(part)), None)
+        return jax.lax.scan(add, zero, parts)[0]
 
     def update(state: State, data: Experience) -> tuple[State, Metrics]:
-        hp = state.policy.hparams
-        policy_tx, critic_tx = transformations(hp)
-        up, said = jax.grad(policy_loss, has_aux=True)(state.policy.params, hp, data)
-        down, valued = jax.grad(value_loss, has_aux=True)(state.critic.params, hp, data)
-        return (
-            state._replace(
-                policy=descend(state.policy, up, policy_tx),
-                critic=descend(state.critic, down, critic_tx),
-            ),
-            {**said, **valued},
-        )
+        policy_tx, critic_tx = transformations(state.policy.hparams)
+        (up, down), metrics = gradients(state, data)
+        policy = descend(state.policy, up, policy_tx)
+        valued = None if state.critic is None else descend(state.critic, down, critic_tx)
+        return State(policy, valued, state.kl_weight), metrics
 
     def step(state: State, given: Given) -> tuple[State, Metrics]:
         hp = state.policy.hparams
         iteration = state.policy.step // (hp.epochs * hp.minibatches)
         roll_key, order_key = jax.random.split(jax.random.fold_in(state.policy.key, iteration))
-        _, data, metrics = experience(state, given, roll_key)
-
-        def shuffled(key: Key) -> Array:
-            return jax.random.permutation(key, hp.batch).reshape(hp.minibatches, -1)
-
-        rows = jax.vmap(shuffled)(jax.random.split(order_key, hp.epochs))
-        rows = rows.reshape(hp.epochs * hp.minibatches, -1)
-
-        def one(state: State, take: Array) -> tuple[State, Metrics]:
-            return update(state, spread(jax.tree.map(lambda x: x[take], data)))
-
-        state, learned = jax.lax.scan(one, state, rows)
+        data, metrics = experience(state, given, roll_key)
+        rows = shuffled(order_key, hp.batch, hp.epochs, hp.minibatches)
+        state, learned = epochs(hp, update, state, data, rows)
         kl_weight = adapt(
             state.kl_weight, metrics["objective/kl"], hp.kl_target, hp.kl_horizon, hp.batch
         )
-        metrics |= jax.tree.map(jnp.mean, learned)
-        return state._replace(kl_weight=kl_weight), metrics
+        return state._replace(kl_weight=kl_weight), metrics | learned
 
     return Kernel(init, step)

@@ -17,8 +17,8 @@ from rlhf_jax.types import Array, Episode, Kernel, Key, Metrics, Params
 
 Loss = Callable[[Array, Array, Array], Array]
 """(r_a, r_b, label) → nats, each [N]"""
-Penalty = Callable[[Reward, Params, Array, Array], Array]
-"""(hparams, φ, r_a, r_b) → λ_r, scalar"""
+Penalty = Callable[[Reward, Params, Array, Array, Array], Array]
+"""(hparams, φ, r_a, r_b, weight) → λ_r, scalar"""
 
 
 class Judge(NamedTuple):
@@ -29,14 +29,17 @@ class Judge(NamedTuple):
     deviation: Array
 
 
-def penalty(hparams: Reward, params: Params, reward_a: Array, reward_b: Array) -> Array:
-    """λ_r = l2 · Σφ² + centring · mean (r_a + r_b)².
+def penalty(
+    hparams: Reward, params: Params, reward_a: Array, reward_b: Array, weight: Array
+) -> Array:
+    """λ_r = l2 · Σφ² + centring · Σ w (r_a + r_b)² / Σ w.
 
     A comparison leaves the reward's offset free; centring pins it (Eisenstein et al. 2023,
     arXiv 2312.09244, eq. 2).
     """
     l2 = hparams.l2 * optax.tree.norm(params, squared=True)
-    return l2 + hparams.centring * jnp.mean(jnp.square(reward_a + reward_b))
+    total = jnp.maximum(jnp.sum(weight), 1e-12)
+    return l2 + hparams.centring * jnp.sum(weight * jnp.square(reward_a + reward_b)) / total
 
 
 def kernel(model: Scalar, loss: Loss, regulariser: Penalty, steps: int) -> Kernel:
@@ -54,7 +57,7 @@ def kernel(model: Scalar, loss: Loss, regulariser: Penalty, steps: int) -> Kerne
         right = (reward_a > reward_b) == (batch.label > 0.5)
         untied = batch.weight * (batch.label != 0.5)
         accuracy = jnp.sum(right * untied) / jnp.maximum(jnp.sum(untied), 1e-12)
-        value = nll + regulariser(hparams, params, reward_a, reward_b)
+        value = nll + regulariser(hparams, params, reward_a, reward_b, batch.weight)
         return value, {"loss/reward": nll, "train/accuracy": accuracy}
 
     def step(state: Learner, batch: Comparison) -> tuple[Learner, Metrics]:

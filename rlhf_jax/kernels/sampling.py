@@ -7,8 +7,9 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
+from rlhf_jax.config import ConfigError
 from rlhf_jax.models.heads import Policy
-from rlhf_jax.ops.tokens import inverse_cdf
+from rlhf_jax.ops.tokens import inverse_cdf, truncate
 from rlhf_jax.types import Array, Episode, Key, Language, Params, Prompts
 
 
@@ -22,6 +23,15 @@ class Rollout(NamedTuple):
     """[B, T, V] float32: log π(· | s_t) at the sampling temperature"""
 
 
+def check(language: Language) -> None:
+    """Raises `ConfigError` where padding and the end are one symbol."""
+    if language.eos is not None and language.pad == language.eos:
+        raise ConfigError(
+            f"pad = eos = {language.eos} ({language.symbols[language.eos]!r}): masked with the "
+            "padding, the end would never be learned; give padding a symbol of its own"
+        )
+
+
 def sample(
     policy: Policy,
     language: Language,
@@ -30,9 +40,18 @@ def sample(
     key: Key,
     temperature: Array | float = 1.0,
     *,
-    greedy: bool = False,
+    greedy: Array | None = None,
+    top_k: int = 0,
+    top_p: float = 1.0,
 ) -> Rollout:
-    """One response to each prompt. Consumes `key`. `greedy` takes the arg-max instead."""
+    """One response to each prompt. Consumes `key`. Rows where `greedy` [B] take the arg-max.
+
+    `top_k` and `top_p` (`ops.tokens.truncate`) narrow what is drawn and nothing else: the
+    log-probabilities stay those of the whole distribution, so learners do without them.
+
+    Raises: `ConfigError`, see `check`.
+    """
+    check(language)
     b = prompts.tokens.shape[0]
     uniforms = jax.random.uniform(key, (language.length, b))
     logits, cache = policy.prefill(params, prompts, language.length)
@@ -42,10 +61,12 @@ def sample(
         logits, cache, alive = carry
         t, uniform = inputs
         log_p = jax.nn.log_softmax(logits / temperature)
-        if greedy:
-            token = jnp.argmax(log_p, axis=-1).astype(jnp.int32)
-        else:
-            token = jax.vmap(inverse_cdf)(log_p, uniform)
+        may = log_p
+        if top_k or top_p < 1.0:
+            may = jax.vmap(lambda row: truncate(row, top_k, top_p))(log_p)
+        token = jax.vmap(inverse_cdf)(may, uniform)
+        if greedy is not None:
+            token = jnp.where(greedy, jnp.argmax(log_p, axis=-1).astype(jnp.int32), token)
         token = jnp.where(alive, token, language.pad)
         logp = jnp.take_along_axis(log_p, token[:, None], axis=1)[:, 0]
         still = alive if language.eos is None else alive & (token != language.eos)

@@ -90,7 +90,7 @@ def policy(shape: Shape, language: Language) -> Policy:
     allowed = jnp.asarray(language.actions)
 
     def restrict(logits: Array) -> Array:
-        return jnp.where(allowed, logits, FORBIDDEN)
+        return jnp.where(jnp.broadcast_to(allowed, logits.shape), logits, FORBIDDEN)
 
     def logits(params: Params, episode: Episode) -> Array:
         prompts = episode.prompts

@@ -15,8 +15,9 @@ def masked_mean(x: Array, mask: Array) -> Array:
 def whiten(x: Array, mask: Array, *, shift: bool = True) -> Array:
     """(x − mean) / √(var + 1e-8) over the masked entries; `shift=False` puts the mean back.
 
-    The variance is the population one (no Bessel correction), as in `trl`'s masked_whiten
-    for the minibatch sizes in use. Zero outside the mask.
+    The moments are those of all entries of all axes, wherever they lie: one batch over several
+    devices has one mean. The variance is the population's, Σ (x − mean)²/n, without the
+    n/(n − 1) of `trl`'s masked_whiten. Zero outside the mask.
     """
     mean = masked_mean(x, mask)
     var = masked_mean(jnp.square(x - mean), mask)

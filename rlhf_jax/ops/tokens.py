@@ -42,9 +42,23 @@ def inverse_cdf(logits: Array, uniform: Array) -> Array:
     return jnp.where(token < logits.shape[-1], token, jnp.argmax(logits)).astype(jnp.int32)
 
 
+def truncate(log_p: Array, top_k: int, top_p: float) -> Array:
+    """[V] log-probabilities → the same, −1e30 where a token may not be drawn.
+
+    Kept are the `top_k` likeliest (0: all) and of those the fewest whose probability reaches
+    `top_p` (Holtzman et al. 2020, arXiv 1904.09751); of equals the first.
+    """
+    order = jnp.argsort(-log_p, stable=True)
+    p = jnp.exp(log_p[order])
+    rank = jnp.arange(p.shape[0])
+    p = jnp.where(rank < (top_k or p.shape[0]), p, 0.0)
+    p = p / jnp.sum(p)
+    before = jnp.cumsum(p) - p
+    keep = (p > 0) & ((before < top_p) | (rank == 0))
+    return jnp.where(jnp.zeros(p.shape, bool).at[order].set(keep), log_p, -1e30)
+
+
 def fingerprint(tokens: Array) -> Array:
     """[T] int → uint32: a polynomial of the tokens in an odd multiplier, mod 2³²."""
-    powers = np.asarray(
-        [pow(2654435761, t + 1, 2**32) for t in range(tokens.shape[-1])], np.uint32
-    )
+    powers = np.asarray([pow(2654435761, t + 1, 2**32) for t in range(tokens.shape[-1])], np.uint32)
     return jnp.sum((tokens.astype(jnp.uint32) + 1) * powers, dtype=jnp.uint32)

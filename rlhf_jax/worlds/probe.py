@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from rlhf_jax.config import ConfigError
 from rlhf_jax.config import World as Settings
 from rlhf_jax.types import Array, Key, Language, World
 
@@ -43,6 +44,11 @@ def build(settings: Settings) -> World:
     actions = np.arange(v + 2) < v
     symbols = (*(chr(ord("a") + i % 26) + str(i // 26 or "") for i in range(v)), "^", "·")
     shown = rng.random(len(sequences)) >= settings.held_out
+    if shown.all() or not shown.any():
+        raise ConfigError(
+            f"world.held_out = {settings.held_out}: of {len(sequences)} sequences none is "
+            + ("held out" if shown.all() else "shown")
+        )
     return World(
         language=Language(symbols, v + 1, v, None, actions, t),
         corpus=(jnp.asarray(sequences), jnp.ones(sequences.shape, bool)),

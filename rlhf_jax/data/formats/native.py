@@ -9,7 +9,7 @@ from typing import Any
 
 from rlhf_jax.data.checks import content, expect, messages, only, pop, texts
 from rlhf_jax.data.formats.base import Format, Options
-from rlhf_jax.data.rows import KINDS, TYPES, Row, RowError, Span, Step, Text, is_plain, kind
+from rlhf_jax.data.rows import KINDS, TYPES, Row, RowError, Span, Step, Text, dump, is_plain, kind
 
 
 def _text(value: Any, what: str) -> Text:
@@ -71,7 +71,7 @@ def _encode(annotation: str, value: Any) -> Any:
 
 
 def _extra(value: Any) -> str:
-    return json.dumps(expect(value, "field 'extra'", dict), ensure_ascii=False, sort_keys=True)
+    return dump(expect(value, "field 'extra'", dict))
 
 
 def read(record: dict[str, Any], options: Options) -> list[Row]:

@@ -1,0 +1,131 @@
+"""A run that is killed and started again ends as one that was not."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+CONFIG = """
+from rlhf_jax.config import *
+config = Config(
+    name="run", seeds=2, rounds=2,
+    world=World(name="probe", length=3),
+    model=Model(width=16, layers=1, heads=2, kv_heads=1, mlp=32),
+    pretrain=Pretrain(epochs=20, batch=16),
+    collect=Collect(comparisons=64), reward=Reward(epochs=2, batch=16),
+    ppo=PPO(iterations=40, batch=16, epochs=2, minibatches=2, kl_horizon=1000.0),
+    evaluate=Evaluate(samples=32, shown=2),
+    run=Run(chunk=1, checkpoint_seconds=0.0),
+)
+"""
+
+
+def start(folder: Path, *arguments: str) -> subprocess.Popen:
+    config = folder.parent / "config.py"
+    config.write_text(CONFIG)
+    cache = folder.parent / "cache"
+    return subprocess.Popen(
+        [
+            sys.executable,
+            str(ROOT / "scripts/train.py"),
+            str(config),
+            "--run.directory",
+            str(folder),
+            "--run.cache",
+            str(cache),
+            *arguments,
+        ],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=os.environ,
+    )
+
+
+def finish(process: subprocess.Popen) -> str:
+    out, err = process.communicate(timeout=600)
+    assert process.returncode == 0, err
+    return out + err
+
+
+def results(folder: Path) -> tuple[bytes, bytes]:
+    run = folder / "run"
+    return (run / "metrics.jsonl").read_bytes(), (run / "samples.jsonl").read_bytes()
+
+
+@pytest.fixture(scope="module")
+def straight(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("resume") / "straight"
+    finish(start(folder))
+    return folder
+
+
+@pytest.mark.slow
+def test_kill_nine_at_random_moments_changes_no_bit(straight: Path) -> None:
+    folder = straight.parent / "killed"
+    log = folder / "run" / "metrics.jsonl"
+    kills = 0
+    for goal in sorted(random.Random(0).sample(range(5, 110), 3)):
+        process = start(folder)
+        while process.poll() is None:
+            if log.exists() and log.read_bytes().count(b"\n") >= goal:
+                time.sleep(random.random() * 0.2)
+                process.send_signal(signal.SIGKILL)
+                kills += process.wait() == -signal.SIGKILL
+                break
+            time.sleep(0.01)
+        process.communicate()
+    assert kills >= 2
+    said = finish(start(folder))
+    assert "going on" in said
+    assert results(folder) == results(straight)
+    assert len(results(folder)[0].splitlines()) > 110
+
+
+@pytest.mark.slow
+def test_ctrl_c_saves_and_says_how_to_go_on(straight: Path) -> None:
+    folder = straight.parent / "interrupted"
+    log = folder / "run" / "metrics.jsonl"
+    process = start(folder)
+    while process.poll() is None and not (log.exists() and log.read_bytes().count(b"\n") > 30):
+        time.sleep(0.01)
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=300)
+    assert process.returncode == 130
+    assert "the same command goes on" in err
+    assert "Traceback" not in err
+    finish(start(folder))
+    assert results(folder) == results(straight)
+
+
+@pytest.mark.slow
+def test_another_configuration_is_refused_by_name_of_the_fields(straight: Path) -> None:
+    before = results(straight)
+    process = start(straight, "--ppo.kl-weight", "0.7", "--reward.epochs", "3")
+    _, err = process.communicate(timeout=300)
+    assert process.returncode == 2
+    assert "ppo.kl_weight (0.05 there, 0.7 here)" in err
+    assert "reward.epochs (2 there, 3 here)" in err
+    assert err.count("\n") == 1
+    assert results(straight) == before
+
+
+@pytest.mark.slow
+def test_divergence_names_step_and_seed_and_keeps_what_was_computed(straight: Path) -> None:
+    folder = straight.parent / "diverged"
+    process = start(folder, "--ppo.adam.learning-rate", "1e8")
+    _, err = process.communicate(timeout=300)
+    assert process.returncode == 1
+    assert "is not finite for seed" in err
+    assert "Traceback" not in err
+    rows = [json.loads(line) for line in (folder / "run" / "metrics.jsonl").open()]
+    assert any(row["stage"] == "reward" for row in rows)

@@ -1,0 +1,239 @@
+"""The world of words against the lexicon's own file."""
+
+from __future__ import annotations
+
+import importlib.util
+import string
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from rlhf_jax.config import ConfigError
+from rlhf_jax.config import World as Settings
+from rlhf_jax.ops.tokens import fingerprint
+from rlhf_jax.worlds import words
+
+SETTINGS = Settings()
+LENGTH = SETTINGS.length + 1
+
+
+def lexicon() -> dict[str, str]:
+    """Plain word → its line of the file, the first of two."""
+    spec = importlib.util.find_spec("vaderSentiment")
+    path = Path(spec.submodule_search_locations[0]) / "vader_lexicon.txt"
+    out: dict[str, str] = {}
+    for line in path.read_text(encoding="utf-8").splitlines():
+        word = line.split("\t")[0]
+        if set(word) <= set(string.ascii_lowercase):
+            out.setdefault(word, line)
+    return out
+
+
+LINES = lexicon()
+NAMES = sorted(w for w in LINES if len(w) <= SETTINGS.length)
+
+
+@pytest.fixture(scope="module")
+def world():
+    return words.build(SETTINGS)
+
+
+def spelled(names: list[str]) -> tuple[jax.Array, jax.Array]:
+    tokens = jnp.asarray(words.encode(names, LENGTH))
+    return tokens, tokens != words.PAD
+
+
+@pytest.fixture(scope="module")
+def look_up(world):
+    row = jax.jit(jax.vmap(world.row))
+    return lambda tokens, mask: np.asarray(row(tokens, mask))
+
+
+def gold(world, names: list[str], settings: Settings = SETTINGS) -> np.ndarray:
+    return np.asarray(jax.vmap(world.gold, (None, 0, 0))(settings, *spelled(names)))
+
+
+# --- what the world is made of
+
+
+def test_every_plain_word_of_the_lexicon_is_there_once_with_ten_ratings(world):
+    assert len(NAMES) == world.corpus[0].shape[0] == world.facts["words_used"] == 7186
+    assert world.ratings.shape == (7186, 10)
+    assert set(np.unique(world.ratings)) == set(range(-4, 5))
+    facts = world.facts
+    assert facts["words_listed"] == 7217  # eight of them twice
+    assert facts["words_used"] + facts["words_too_long"] == facts["words_distinct"] == len(LINES)
+
+
+def test_the_corpus_spells_the_words_and_ends_each_with_eos(world):
+    tokens, mask = map(np.asarray, world.corpus)
+    text = ["".join(world.language.symbols[t] for t in row[m]) for row, m in zip(tokens, mask, strict=True)]
+    assert text == [name + "$" for name in NAMES]
+
+
+def test_gold_is_the_mean_that_the_file_states_for_every_word(world):
+    # The second column, rounded to one decimal; "lmfao" is the only line where it is not the
+    # mean of the ten ratings that stand beside it.
+    stated = np.asarray([float(LINES[w].split("\t")[1]) for w in NAMES])
+    off = np.flatnonzero(np.abs(gold(world, NAMES) - stated) > 0.051)
+    assert [NAMES[i] for i in off] == ["lmfao"]
+
+
+def test_gold_is_the_mean_of_ten_ratings(world):
+    # great: [2, 4, 4, 4, 3, 3, 3, 3, 2, 3], abuse: [-4, -2, -3, -4, -3, -4, -3, -3, -3, -3]
+    np.testing.assert_allclose(gold(world, ["great", "abuse"]), [3.1, -3.2], atol=1e-6)
+
+
+def test_a_word_that_is_listed_twice_keeps_its_first_ratings(world):
+    # "sob" stands there with a mean of −2.8 and, further down, as an insult, with −1.0.
+    stated = float(LINES["sob"].split("\t")[1])
+    np.testing.assert_allclose(gold(world, ["sob"]), stated, atol=1e-6)
+
+
+def test_held_out_words_are_a_fifth_and_the_same_in_every_build(world):
+    share = 1 - np.asarray(world.shown).mean()
+    assert share == pytest.approx(0.2, abs=4 * np.sqrt(0.2 * 0.8 / 7186))
+    assert world.facts["words_held_out"] == int((~np.asarray(world.shown)).sum())
+    again = words.build(Settings(nonword_value=3.0))
+    np.testing.assert_array_equal(again.shown, world.shown)
+
+
+def test_a_smaller_held_out_share_holds_out_some_of_the_same_words(world):
+    fewer = ~np.asarray(words.build(Settings(held_out=0.1)).shown)
+    assert fewer.any()
+    assert not (fewer & np.asarray(world.shown)).any()
+
+
+def test_short_responses_leave_out_long_words():
+    short = words.build(Settings(length=4))
+    assert short.language.length == 5
+    assert short.corpus[0].shape == (sum(len(w) <= 4 for w in LINES), 5)
+
+
+def test_no_room_for_words_is_an_error_that_says_so():
+    with pytest.raises(ConfigError, match=r"world\.length = 1: only 1 words fit"):
+        words.build(Settings(length=1))
+
+
+def test_a_missing_lexicon_is_an_error_that_says_so(monkeypatch):
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(ConfigError, match="vaderSentiment is not installed"):
+        words.read_lexicon()
+
+
+def test_the_prompt_is_the_beginning_of_a_sequence(world):
+    tokens, mask = world.prompt(jax.random.key(0))
+    assert tokens.tolist() == [words.BOS]
+    assert mask.tolist() == [True]
+    forbidden = [s for s, a in zip(world.language.symbols, world.language.actions) if not a]
+    assert forbidden == ["·", "^"]
+
+
+# --- lookup
+
+
+def test_fingerprints_of_all_words_differ(world):
+    prints = np.asarray(jax.jit(jax.vmap(fingerprint))(world.corpus[0]))
+    assert len(np.unique(prints)) == len(prints)
+
+
+def test_every_word_is_found_in_its_own_row(world, look_up):
+    np.testing.assert_array_equal(look_up(*world.corpus), np.arange(7186))
+
+
+def near(word: str) -> set[str]:
+    """All strings one edit away."""
+    cut = [(word[:i], word[i:]) for i in range(len(word) + 1)]
+    deleted = {a + b[1:] for a, b in cut if b}
+    swapped = {a + b[1] + b[0] + b[2:] for a, b in cut if len(b) > 1}
+    replaced = {a + c + b[1:] for a, b in cut if b for c in "aeknrsty"}
+    inserted = {a + c + b for a, b in cut for c in "desxy"}
+    return {w for w in deleted | swapped | replaced | inserted if len(w) <= SETTINGS.length}
+
+
+def test_near_misses_are_found_exactly_where_they_are_words_themselves(look_up):
+    some = np.random.default_rng(1).choice(NAMES, 300, replace=False)
+    tried = sorted(set().union(*map(near, some)))[: 2**15]
+    assert sum(w in LINES for w in tried) > 300
+    index = {w: i for i, w in enumerate(NAMES)}
+    expected = [index.get(w, -1) for w in tried]
+    np.testing.assert_array_equal(look_up(*spelled(tried)), expected)
+
+
+def test_a_string_with_the_fingerprint_of_a_word_is_not_taken_for_it(world, look_up):
+    # Σ (x_t + 1) m^{t+1} mod 2³² of three million random strings of sixteen letters: about
+    # 3e6 · 7186 / 2³² ≈ 5 of them have the fingerprint of a word.
+    rng = np.random.default_rng(2)
+    strings = rng.integers(3, 29, (3_000_000, LENGTH), dtype=np.uint8)
+    strings[:, -1] = words.EOS
+    prints = np.zeros(len(strings), np.uint32)
+    for t in range(LENGTH):
+        power = np.uint32(pow(2654435761, t + 1, 2**32))
+        prints += (strings[:, t].astype(np.uint32) + np.uint32(1)) * power
+    table = np.asarray(jax.jit(jax.vmap(fingerprint))(world.corpus[0]))
+    colliding = jnp.asarray(strings[np.isin(prints, table)], jnp.int32)
+    assert len(colliding) > 0
+    assert np.isin(jax.vmap(fingerprint)(colliding), table).all()
+    np.testing.assert_array_equal(look_up(colliding, colliding > 0), -1)
+
+
+def test_random_strings_never_match(look_up):
+    rng = np.random.default_rng(3)
+    lengths = rng.integers(8, SETTINGS.length + 1, 20_000)
+    strings = ["".join(rng.choice(list(string.ascii_lowercase), n)) for n in lengths]
+    assert not set(strings) & set(LINES)
+    np.testing.assert_array_equal(look_up(*spelled(strings)), -1)
+
+
+def test_a_word_that_does_not_end_is_no_word(look_up):
+    tokens, mask = spelled(["good", "happy"])
+    cut = mask & (tokens != words.EOS)
+    np.testing.assert_array_equal(look_up(tokens, cut), -1)
+
+
+def test_what_stands_behind_the_end_of_a_word_does_not_matter(look_up):
+    tokens, mask = spelled(["good", "happy"])
+    junk = jnp.where(mask, tokens, 17)
+    np.testing.assert_array_equal(look_up(junk, mask), look_up(tokens, mask))
+    assert (look_up(junk, mask) >= 0).all()
+
+
+def test_the_empty_response_is_no_word(look_up):
+    tokens, mask = spelled([""])
+    assert look_up(tokens, mask).tolist() == [-1]
+
+
+# --- values
+
+
+def test_a_nonword_is_worth_what_is_assumed_of_it_and_a_word_is_not(world):
+    value = Settings(nonword_value=-2.5)
+    np.testing.assert_allclose(gold(world, ["xqzvv", "great"], value), [-2.5, 3.1], atol=1e-6)
+
+
+def test_the_value_of_nonwords_can_be_swept_in_one_program(world):
+    tokens, mask = spelled(["xqzvv", "great"])
+    see = lambda v, key: [
+        jax.vmap(f, (None, 0, 0))(Settings(nonword_value=v), tokens, mask)
+        for f in (world.gold, lambda s, t, m: world.perceive(s, t, m, key))
+    ]
+    swept = jnp.asarray([-3.0, 0.0, 1.5])
+    golden, perceived = jax.jit(jax.vmap(see, (0, None)))(swept, jax.random.key(0))
+    np.testing.assert_allclose(golden[:, 0], swept)
+    np.testing.assert_allclose(perceived[:, 0], swept)
+    np.testing.assert_allclose(golden[:, 1], 3.1, atol=1e-6)
+
+
+def test_an_impression_is_one_of_the_ten_ratings_drawn_evenly(world):
+    # great was rated [2, 4, 4, 4, 3, 3, 3, 3, 2, 3]: 2, 3 and 4 in shares of .2, .5 and .3.
+    n = 20_000
+    tokens, mask = (x[0] for x in spelled(["great"]))
+    keys = jax.random.split(jax.random.key(5), n)
+    draw = jax.jit(jax.vmap(lambda key: world.perceive(SETTINGS, tokens, mask, key)))
+    seen = np.asarray(draw(keys))
+    assert set(np.unique(seen)) == {2.0, 3.0, 4.0}
+    for value, p in ((2, 0.2), (3, 0.5), (4, 0.3)):
+        assert np.mean(seen == value) == pytest.approx(p, abs=4 * np.sqrt(p * (1 - p) / n))

@@ -36,7 +36,7 @@ def read_config(path: Path) -> Config:
     """The `config` that a Python file defines.
 
     Raises:
-      ConfigError: no such file, it does not run, or it defines no `Config`.
+      ConfigError: no such file, it does not run, or it defines no `Config` that can be run.
     """
     import runpy
 
@@ -48,7 +48,7 @@ def read_config(path: Path) -> Config:
         raise ConfigError(f"{path}: {type(problem).__name__}: {problem}") from None
     if not isinstance(found, Config):
         raise ConfigError(f"{path}: must define `config = Config(...)`")
-    return found
+    return validate(found)
 
 
 def override(config: Config, arguments: Sequence[str], prog: str) -> Config:
@@ -82,8 +82,12 @@ def override(config: Config, arguments: Sequence[str], prog: str) -> Config:
 def _sentence(panel: str) -> str:
     """What a boxed complaint says, in one line."""
     lines = [line.strip("│╭╮╰╯ ").strip() for line in panel.splitlines()]
-    lines = [line for line in lines if line and not set(line) <= {"─"}]
-    body = [line for line in lines if "─" not in line and not line.startswith("For full helptext")]
+    lines = [line for line in lines if line]
+    is_rule = lambda line: set(line) <= set("─-")
+    if len(lines) > 1 and is_rule(lines[1]):
+        del lines[0]  # where output is not UTF-8 the title stands over a line of dashes
+    body = [line for line in lines if not is_rule(line) and "─" not in line]
+    body = [line for line in body if not line.startswith("For full helptext")]
     if not body:
         return "the arguments cannot be read"
     hint = next((i for i, line in enumerate(body) if line.startswith("Perhaps you meant")), None)

@@ -407,7 +407,7 @@ def _check_types(section: Any, prefix: str = "") -> None:
     """Every field holds what its annotation says; only a `Sweep` may hold a tuple."""
     for name, kind in get_type_hints(type(section)).items():
         path, value = prefix + name, getattr(section, name)
-        if dataclasses.is_dataclass(kind):
+        if isinstance(kind, type) and dataclasses.is_dataclass(kind):
             _require(isinstance(value, kind), f"{path} = {value!r}: must be {kind.__name__}(...)")
             _check_types(value, path + ".")
         elif get_origin(kind) is Literal:

@@ -26,11 +26,11 @@ class _Log:
     """An append-only file of JSON rows that can be cut back to a known length."""
 
     def __init__(self, path: Path, length: int) -> None:
-        self._file = path.open("ab+")
-        if self._file.tell() < length:
+        if (path.stat().st_size if path.exists() else 0) < length:
             raise ConfigError(
                 f"{path} is shorter than its checkpoint says; remove {path.parent} to start anew"
             )
+        self._file = path.open("ab+")
         self._file.truncate(length)
         self._file.seek(length)
 

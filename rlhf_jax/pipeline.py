@@ -120,7 +120,7 @@ def _axes(batch: Any, reference: int | None) -> Any:
 
 def _observe(world: World, given: ppo.Given, x: Episode, scores: Array) -> Metrics:
     gold, known = evaluate.utility(world, given.world, x)
-    return {"objective/gold": jnp.mean(gold), "objective/nonword_share": 1.0 - jnp.mean(known)}
+    return {"objective/gold": jnp.mean(gold), "objective/nonword_share": jnp.mean(~known)}
 
 
 def _parts(config: Config, devices: Sequence[jax.Device]) -> _Parts:

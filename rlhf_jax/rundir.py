@@ -29,9 +29,12 @@ def read_settings(directory: Path) -> dict[str, Any]:
     """The settings of the run that lives there. Raises `ConfigError` if they cannot be read."""
     path = directory / "config.json"
     try:
-        return json.loads(path.read_text())
-    except (OSError, json.JSONDecodeError) as problem:
+        found = json.loads(path.read_text())
+    except (OSError, ValueError) as problem:
         raise ConfigError(f"{path} cannot be read: {problem}") from None
+    if not isinstance(found, dict):
+        raise ConfigError(f"{path} cannot be read: it holds no settings")
+    return found
 
 
 def claim(config: Config) -> Path:

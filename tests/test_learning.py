@@ -12,6 +12,7 @@ from rlhf_jax.config import PPO, Adam, Model, Pretrain, Reward, World
 from rlhf_jax.feedback.comparison import Comparison, bradley_terry
 from rlhf_jax.kernels import evaluate, learner, ppo, pretrain, reward
 from rlhf_jax.kernels.collect import corpus_episodes
+from rlhf_jax.kernels.experience import Given, Task
 from rlhf_jax.models import heads
 from rlhf_jax.transforms import minibatches, repeat
 from rlhf_jax.types import Kernel
@@ -80,11 +81,13 @@ def optimise(reference: object, steps: int, **settings: float) -> object:
         **settings,
     )
     score = lambda given, x: jax.vmap(PROBE.gold, (None, 0, 0))(None, x.tokens, x.mask)
-    kernel = ppo.kernel(POLICY, SCALAR, PROBE.language, PROBE.prompt, score, lambda *_: {}, steps)
+    task = Task(POLICY, PROBE.language, PROBE.prompt, score, lambda *_: {})
+    kernel = ppo.kernel(task, SCALAR, steps)
     kernel = Kernel(kernel.init, jax.jit(repeat(kernel, steps).step))
-    critic = heads.zero_head(SCALAR.init(jax.random.key(5)))
-    state = kernel.init(jax.random.key(4), hparams, reference, critic)
-    state, _ = kernel.step(state, ppo.Given(reference, None, None))
+    critic = SCALAR.init(jax.random.key(5))
+    copy = jax.tree.map(jnp.copy, reference)
+    state = kernel.init(jax.random.key(4), hparams, copy, critic)
+    state, _ = kernel.step(state, Given(reference, None, None))
     return state.policy.params
 
 

@@ -20,9 +20,9 @@ config = Config(
     name="run", seeds=2, rounds=2,
     world=World(name="probe", length=3),
     model=Model(width=16, layers=1, heads=2, kv_heads=1, mlp=32),
-    pretrain=Pretrain(epochs=20, batch=16),
+    pretrain=Pretrain(epochs=5, batch=16),
     collect=Collect(comparisons=64), reward=Reward(epochs=2, batch=16),
-    ppo=PPO(iterations=40, batch=16, epochs=2, minibatches=2, kl_horizon=1000.0),
+    ppo=PPO(iterations=12, batch=16, epochs=2, minibatches=2, kl_horizon=1000.0),
     evaluate=Evaluate(samples=32, shown=2),
     run=Run(chunk=1, checkpoint_seconds=0.0),
 )
@@ -74,7 +74,7 @@ def test_kill_nine_at_random_moments_changes_no_bit(straight: Path) -> None:
     folder = straight.parent / "killed"
     log = folder / "run" / "metrics.jsonl"
     kills = 0
-    for goal in sorted(random.Random(0).sample(range(5, 110), 3)):
+    for goal in sorted(random.Random(0).sample(range(5, 50), 3)):
         process = start(folder)
         while process.poll() is None:
             if log.exists() and log.read_bytes().count(b"\n") >= goal:
@@ -88,7 +88,7 @@ def test_kill_nine_at_random_moments_changes_no_bit(straight: Path) -> None:
     said = finish(start(folder))
     assert "going on" in said
     assert results(folder) == results(straight)
-    assert len(results(folder)[0].splitlines()) > 110
+    assert len(results(folder)[0].splitlines()) > 50
 
 
 @pytest.mark.slow
@@ -127,5 +127,6 @@ def test_divergence_names_step_and_seed_and_keeps_what_was_computed(straight: Pa
     assert process.returncode == 1
     assert "is not finite for seed" in err
     assert "Traceback" not in err
-    rows = [json.loads(line) for line in (folder / "run" / "metrics.jsonl").open()]
+    log = (folder / "run" / "metrics.jsonl").read_text()
+    rows = [json.loads(line) for line in log.splitlines()]
     assert any(row["stage"] == "reward" for row in rows)

@@ -116,7 +116,8 @@ def reward_kernel(policy: Policy, model: Scalar, world: World, hparams: Evaluate
         judge = reward.normalise(
             model, params, sample(policy, world.language, reference, asked, draw).episode
         )
-        rows = corpus_episodes(world, held_out)
+        # Behind a barrier: XLA would spend seconds folding the network's masks of constants.
+        rows = jax.lax.optimization_barrier(corpus_episodes(world, held_out))
         scores = reward.score(model, judge, rows)
         raw = scores * judge.deviation
         ratings = world.ratings[held_out]
@@ -171,7 +172,7 @@ def policy_kernel(policy: Policy, model: Scalar, world: World, hparams: Evaluate
             "eval/gold_sampled": jnp.mean(gold[:n]),
             "eval/gold_greedy": gold[n],
             "eval/proxy_sampled": jnp.mean(proxy[:n]),
-            "eval/nonword_share": 1.0 - jnp.mean(known[:n]),
+            "eval/nonword_share": jnp.mean(~known[:n]),
             "eval/distinct_share": distinct_share(jax.tree.map(lambda leaf: leaf[:n], x)),
             "eval/kl_exact": jnp.mean(jnp.sum(exact[:n], axis=1)),
             "eval/kl_sampled": jnp.mean(jnp.sum((roll.logps - chosen(reference, x))[:n], axis=1)),

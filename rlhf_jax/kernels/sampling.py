@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -74,6 +74,7 @@ def sample(
         return (logits, cache, still), (token, alive, jnp.where(alive, logp, 0.0), log_p)
 
     carry = (logits, cache, jnp.ones((b,), bool))
+    out: Any
     _, out = jax.lax.scan(act, carry, (jnp.arange(language.length), uniforms))
     tokens, mask, logps, distribution = jax.tree.map(lambda x: jnp.moveaxis(x, 0, 1), out)
     return Rollout(Episode(prompts, tokens, mask), logps, distribution)

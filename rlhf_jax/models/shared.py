@@ -44,7 +44,8 @@ def joint(shape: Shape, language: Language) -> Joint:
         tokens = jnp.concatenate([prompts.tokens, episode.tokens], axis=1)
         mask = jnp.concatenate([prompts.mask, episode.mask], axis=1)
         module = _Both(shape, len(language.symbols), prompts.tokens.shape[1] - 1)
-        logits, values = module.apply({"params": params}, tokens, positions(mask), mask)
+        run: Callable[..., tuple[Array, Array]] = module.apply  # type: ignore[assignment]
+        logits, values = run({"params": params}, tokens, positions(mask), mask)
         return jnp.where(allowed, logits, FORBIDDEN), values
 
     return apply

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from tiny import A, B, C, LANGUAGE, PAD, SHAPE, episodes, finish, prompts
+from tiny import LANGUAGE, PAD, SHAPE, A, B, C, episodes, finish, prompts
 
 from rlhf_jax.config import Adam, Pretrain
 from rlhf_jax.kernels import learner, pretrain

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from tiny import C, LANGUAGE, SHAPE, episodes, sharp
+from tiny import LANGUAGE, SHAPE, C, episodes, sharp
 
 from rlhf_jax.config import Adam, Reward
 from rlhf_jax.feedback.comparison import (

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from tiny import A, B, BOS, C, EOS, LANGUAGE, PAD, SHAPE, episodes, sharp
+from tiny import BOS, EOS, LANGUAGE, PAD, SHAPE, A, B, C, episodes, sharp
 
 from rlhf_jax.models import heads
 from rlhf_jax.types import Episode, Prompts
@@ -172,9 +172,7 @@ def test_a_grafted_scalar_reads_with_the_trunk_of_the_policy_and_keeps_its_head(
     other = jax.jit(SCALAR.init)(jax.random.key(7))
     x = episodes(8, 4)
     same_head = {**other, "head": phi["head"]}
-    one, two, three = (
-        values(SCALAR.graft(p, theta), x) for p in (phi, same_head, other)
-    )
+    one, two, three = (values(SCALAR.graft(p, theta), x) for p in (phi, same_head, other))
     np.testing.assert_array_equal(one, two)  # its own trunk is gone
     assert np.abs(one - three).max() > 1e-3  # its own head is not
     assert np.abs(one - values(phi, x)).max() > 1e-3

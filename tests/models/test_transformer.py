@@ -138,8 +138,8 @@ def test_attention_module_equals_sums_over_complex_rotations():
     w = {name: np.asarray(params[name]["w"], np.float64) for name in "qkvo"}
     xs = np.asarray(x[0], np.float64)
     split = lambda name: (xs @ w[name]).reshape(n, -1, d)
-    turn = lambda z: z * np.exp(
-        1j * np.arange(n)[:, None, None] * 50.0 ** (-np.arange(d // 2) / (d // 2))
+    turn = lambda z: (
+        z * np.exp(1j * np.arange(n)[:, None, None] * 50.0 ** (-np.arange(d // 2) / (d // 2)))
     )
     q, k = (turn(split(m)[..., :2] + 1j * split(m)[..., 2:]) for m in "qk")
     v, y = split("v"), np.zeros((n, 4, d))
@@ -187,9 +187,7 @@ def test_a_layer_adds_attention_and_then_the_mlp_each_on_a_normed_input():
         for block, name in ((f"attention_{i}", "o"), (f"mlp_{i}", "down")):
             params[block][name]["w"] = jnp.zeros_like(params[block][name]["w"])
     tokens = jnp.asarray([[1, 5, 2]])
-    x, table, _ = jax.jit(module.apply)(
-        {"params": params}, tokens, jnp.arange(3)[None], tokens > 0
-    )
+    x, table, _ = jax.jit(module.apply)({"params": params}, tokens, jnp.arange(3)[None], tokens > 0)
     e = np.asarray(table)[[1, 5, 2]]
     expected = e / np.sqrt((e * e).mean(-1, keepdims=True) + SHAPE.norm_eps)
     np.testing.assert_allclose(x[0], expected, atol=1e-5)

@@ -73,8 +73,8 @@ def test_some_sequences_are_held_out_and_some_are_shown(world):
 
 
 def test_a_world_with_nothing_held_out_is_an_error_that_says_so():
-    with pytest.raises(ConfigError, match=r"world\.held_out = 0\.01: of 4 sequences none is held"):
-        probe.build(Settings(name="probe", symbols=2, length=2, held_out=0.01))
+    with pytest.raises(ConfigError, match=r"world\.held_out = 0\.01: of 9 sequences none is held"):
+        probe.build(Settings(name="probe", symbols=3, length=2, held_out=0.01))
 
 
 # --- the optimum

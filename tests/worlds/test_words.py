@@ -70,7 +70,10 @@ def test_every_plain_word_of_the_lexicon_is_there_once_with_ten_ratings(world):
 
 def test_the_corpus_spells_the_words_and_ends_each_with_eos(world):
     tokens, mask = map(np.asarray, world.corpus)
-    text = ["".join(world.language.symbols[t] for t in row[m]) for row, m in zip(tokens, mask, strict=True)]
+    text = [
+        "".join(world.language.symbols[t] for t in row[m])
+        for row, m in zip(tokens, mask, strict=True)
+    ]
     assert text == [name + "$" for name in NAMES]
 
 
@@ -128,7 +131,7 @@ def test_the_prompt_is_the_beginning_of_a_sequence(world):
     tokens, mask = world.prompt(jax.random.key(0))
     assert tokens.tolist() == [words.BOS]
     assert mask.tolist() == [True]
-    forbidden = [s for s, a in zip(world.language.symbols, world.language.actions) if not a]
+    forbidden = [world.language.symbols[i] for i in np.flatnonzero(~world.language.actions)]
     assert forbidden == ["·", "^"]
 
 

@@ -1,0 +1,94 @@
+"""DPO: comparisons fit the policy itself, its log-ratio to the reference being the reward.
+
+r(x) = β log π_θ(x)/π_ref(x) (+ a constant), so the Bradley–Terry likelihood of step 2 is a loss
+for θ. Rafailov et al. 2023 (arXiv 2305.18290), eq. 7; label smoothing: Chowdhury et al. 2024
+(arXiv 2403.00409) call it cDPO. IPO (Azar et al. 2023, arXiv 2310.12036, eq. 17) asks for a
+log-ratio gap of 1/(2τ) instead of an ever larger one.
+
+With Bradley–Terry labels DPO's minimum is π_ref exp(r/β)/Z wherever both samples can occur:
+PPO's optimum, with no sampling from π_θ. IPO's is π_ref exp(P(x ≻ x')/τ)/Z, with the
+probability of being preferred to a random sample in the place of the reward.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from rlhf_jax.config import DPO
+from rlhf_jax.feedback.comparison import Comparison, bradley_terry
+from rlhf_jax.kernels.learner import Learner, descend, optimiser, start
+from rlhf_jax.kernels.sampling import chosen, log_distribution
+from rlhf_jax.models.heads import Policy
+from rlhf_jax.types import Array, Episode, Kernel, Key, Metrics, Params
+
+
+class State(NamedTuple):
+    policy: Learner
+
+
+class Pairs(NamedTuple):
+    """Comparisons with what the reference thinks of both sides; it is asked once, not each step."""
+
+    answers: Comparison
+    reference_a: Array
+    """[N] log π_ref(a)"""
+    reference_b: Array
+
+
+def log_probs(policy: Policy, params: Params, x: Episode) -> Array:
+    """[N]: log π(x | prompt), the sum over tokens, at temperature 1."""
+    return jnp.sum(chosen(log_distribution(policy, params, x), x), axis=1)
+
+
+def pair(policy: Policy, reference: Params, answers: Comparison) -> Pairs:
+    return Pairs(
+        answers,
+        log_probs(policy, reference, answers.a),
+        log_probs(policy, reference, answers.b),
+    )
+
+
+def identity_preference(gap: Array, label: Array, weight: Array) -> Array:
+    """IPO: y (h − 1/2τ)² + (1 − y)(h + 1/2τ)², h = difference of log-ratios. [N] → [N].
+
+    A label outside [0, 1] ("can't tell") costs nothing.
+    """
+    goal = 0.5 / weight
+    loss = label * jnp.square(gap - goal) + (1.0 - label) * jnp.square(gap + goal)
+    return jnp.where(label < 0.0, 0.0, loss)
+
+
+def kernel(policy: Policy, steps: int) -> Kernel:
+    """`init` is given the policy's starting parameters; batch: `Pairs` [N, …]."""
+
+    def init(key: Key, hparams: DPO, policy_params: Params) -> State:
+        tx = optimiser(hparams.adam, steps, hparams.adam.learning_rate)
+        return State(start(policy_params, key, hparams, tx))
+
+    def objective(params: Params, hp: DPO, batch: Pairs) -> tuple[Array, Metrics]:
+        answers = batch.answers
+        both = jax.tree.map(lambda a, b: jnp.concatenate([a, b]), answers.a, answers.b)
+        log_a, log_b = jnp.split(log_probs(policy, params, both), 2)
+        ratio_a, ratio_b = log_a - batch.reference_a, log_b - batch.reference_b
+        if hp.loss == "ipo":
+            each = identity_preference(ratio_a - ratio_b, answers.label, hp.kl_weight)
+        else:
+            implied = hp.kl_weight * ratio_a, hp.kl_weight * ratio_b
+            each = bradley_terry(*implied, answers.label, smoothing=hp.smoothing)
+        total = jnp.maximum(jnp.sum(answers.weight), 1e-12)
+        loss = jnp.sum(answers.weight * each) / total
+        untied = answers.weight * (answers.label != 0.5) * (answers.label >= 0)
+        right = (ratio_a > ratio_b) == (answers.label > 0.5)
+        accuracy = jnp.sum(right * untied) / jnp.maximum(jnp.sum(untied), 1e-12)
+        return loss, {"loss/policy_avg": loss, "train/accuracy": accuracy}
+
+    def step(state: State, batch: Pairs) -> tuple[State, Metrics]:
+        learner, hp = state.policy, state.policy.hparams
+        gradient, metrics = jax.grad(objective, has_aux=True)(learner.params, hp, batch)
+        tx = optimiser(hp.adam, steps, hp.adam.learning_rate)
+        return State(descend(learner, gradient, tx)), metrics
+
+    return Kernel(init, step)

@@ -1,0 +1,175 @@
+"""Who is asked about what, and that the answers are theirs."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from tiny import SHAPE
+
+from rlhf_jax.config import Collect, Human
+from rlhf_jax.config import World as Settings
+from rlhf_jax.kernels import collect
+from rlhf_jax.models import heads
+from rlhf_jax.worlds import probe, words
+
+PAIRS = 64
+PROBE = Settings(name="probe", symbols=2, length=4, held_out=0.3)
+WORLD = probe.build(PROBE)
+POLICY = heads.policy(SHAPE, WORLD.language)
+THETA = jax.jit(POLICY.init)(jax.random.key(0))
+
+
+def table(mode: str, share: float = 0.5, rounds: int = 2, human: Human = Human()):  # noqa: B008
+    """The tables after each round, and what was said of them."""
+    settings = Collect(mode=mode, corpus_share=share, comparisons=PAIRS)
+    kernel = collect.kernel(POLICY, WORLD, settings, rounds)
+    step, state, out = jax.jit(kernel.step), kernel.init(jax.random.key(1)), []
+    for _ in range(rounds):
+        state, metrics = step(state, collect.Asked(THETA, human, PROBE))
+        out.append((state, metrics))
+    return out
+
+
+@pytest.fixture(scope="module")
+def online():
+    return table("online")
+
+
+@pytest.fixture(scope="module")
+def offline():
+    return table("offline")
+
+
+def rows(x) -> np.ndarray:
+    return np.asarray(jax.vmap(WORLD.row)(x.tokens, x.mask))
+
+
+SHOWN = np.asarray(WORLD.shown)
+
+
+# --- what people are shown
+
+
+def test_nobody_is_asked_about_a_held_out_sequence_online(online):
+    answers = online[-1][0].answers
+    a, b = SHOWN[rows(answers.a)], SHOWN[rows(answers.b)]
+    # Every sequence of this language is a row, so the policy says held-out ones too.
+    assert not (a & b).all()
+    np.testing.assert_array_equal(answers.weight, (a & b).astype(np.float32))
+
+
+def test_nobody_is_asked_about_a_held_out_sequence_offline(offline):
+    answers = offline[-1][0].answers
+    assert SHOWN[rows(answers.a)].all()
+    assert SHOWN[rows(answers.b)].all()
+    assert (np.asarray(answers.weight) == 1).all()
+
+
+def test_offline_pairs_cover_all_that_may_be_shown(offline):
+    answers = offline[-1][0].answers
+    assert set(rows(answers.a)) == set(rows(answers.b)) == set(np.flatnonzero(SHOWN))
+
+
+def test_the_corpus_share_of_online_pairs_is_corpus_rows_that_may_be_shown():
+    answers = table("online", share=0.25, rounds=1)[0][0].answers
+    n = PAIRS // 4
+    for side in (answers.a, answers.b):
+        assert SHOWN[rows(side)[-n:]].all()
+        assert not SHOWN[rows(side)[:-n]].all()
+
+
+def test_online_pairs_without_a_corpus_share_are_the_policy_alone():
+    # A policy that can only say 0: its logits for 1 are driven down through the embedding.
+    always = jax.tree.map(jnp.zeros_like, THETA)
+    trunk = {**always["trunk"], "norm": {"scale": jnp.ones(SHAPE.width)}}
+    # Every hidden state is 1/√width·(±1) of the prompt's embedding: ⟨e₀, e_prompt⟩ > 0 > ⟨e₁, ·⟩.
+    signs = jnp.asarray([50.0, -50.0, 50.0, 50.0])[:, None]
+    trunk["embed"] = jnp.broadcast_to(signs, (4, SHAPE.width))
+    settings = Collect(mode="online", corpus_share=0.0, comparisons=8)
+    kernel = collect.kernel(POLICY, WORLD, settings, 1)
+    asked = collect.Asked({"trunk": trunk}, Human(), PROBE)
+    state, metrics = jax.jit(kernel.step)(kernel.init(jax.random.key(1)), asked)
+    assert not state.answers.a.tokens.any()
+    assert not state.answers.b.tokens.any()
+    said = float(SHOWN[0])
+    assert metrics["collect/asked_share"] == said
+    assert metrics["collect/tie_share"] == said  # a sequence against itself is a tie
+
+
+def test_both_sides_answer_the_same_prompt_and_are_drawn_apart(online):
+    answers = online[-1][0].answers
+    np.testing.assert_array_equal(answers.a.prompts.tokens, answers.b.prompts.tokens)
+    assert (rows(answers.a) != rows(answers.b)).mean() > 0.5
+
+
+# --- the table
+
+
+@pytest.mark.parametrize("mode", ["online", "offline"])
+def test_a_round_fills_the_next_rows_and_leaves_the_earlier_ones(mode, request):
+    (first, _), (second, _) = request.getfixturevalue(mode)
+    assert (int(first.filled), int(second.filled)) == (PAIRS, 2 * PAIRS)
+    jax.tree.map(
+        lambda x, y: np.testing.assert_array_equal(x[:PAIRS], y[:PAIRS]),
+        first.answers,
+        second.answers,
+    )
+    assert not np.asarray(first.answers.weight)[PAIRS:].any()
+    assert np.asarray(second.answers.weight)[PAIRS:].any()
+    assert not np.array_equal(second.answers.a.tokens[:PAIRS], second.answers.a.tokens[PAIRS:]), (
+        "both rounds asked the same"
+    )
+
+
+def test_the_metrics_are_shares_of_the_round(online):
+    for r, (state, metrics) in enumerate(online):
+        mine = slice(r * PAIRS, (r + 1) * PAIRS)
+        weight, label = (np.asarray(x)[mine] for x in (state.answers.weight, state.answers.label))
+        assert metrics["collect/asked_share"] == pytest.approx(weight.mean())
+        ties = weight @ (label == 0.5) / weight.sum()
+        assert metrics["collect/tie_share"] == pytest.approx(ties)
+
+
+# --- the answers
+
+
+def test_a_perfect_person_prefers_what_gold_prefers(online):
+    answers = online[-1][0].answers
+    gold = np.asarray(WORLD.ratings)[:, 0]
+    d = gold[rows(answers.a)] - gold[rows(answers.b)]
+    np.testing.assert_array_equal(answers.label, (1 + np.sign(d)) / 2)
+
+
+def test_a_person_who_always_lapses_tosses_a_coin():
+    answers = table("offline", human=Human(lapse=1.0))[-1][0].answers
+    label = np.asarray(answers.label)
+    assert set(label) == {0.0, 1.0}
+    assert label.mean() == pytest.approx(0.5, abs=4 * 0.5 / np.sqrt(len(label)))
+
+
+def test_people_answer_by_single_ratings_drawn_apart_for_each_side():
+    # One person's comparison of words i and j: P(1) = P(u_i > u_j), ½ for equal ratings, over
+    # one of ten ratings each. The mean label of n pairs is the mean of those probabilities,
+    # and so is the share of ties.
+    n, settings = 4000, Settings(length=6)
+    world = words.build(settings)
+    policy = heads.policy(SHAPE, world.language)
+    kernel = collect.kernel(policy, world, Collect(mode="offline", comparisons=n), 1)
+    asked = collect.Asked(None, Human(), settings)
+    state, metrics = jax.jit(kernel.step)(kernel.init(jax.random.key(2)), asked)
+    find = jax.jit(jax.vmap(world.row))
+    x, y = (np.asarray(find(s.tokens, s.mask)) for s in (state.answers.a, state.answers.b))
+    ratings = np.asarray(world.ratings)
+    gap = ratings[x][:, :, None] - ratings[y][:, None, :]
+    p, tie = (gap > 0).mean((1, 2)), (gap == 0).mean((1, 2))
+    label = np.asarray(state.answers.label)
+    expected, variance = p + tie / 2, p + tie / 4 - (p + tie / 2) ** 2
+    z = (label - expected).sum() / np.sqrt(variance.sum())
+    assert abs(z) < 4
+    # It is the answer to *this* pair: residuals are uncorrelated with what was expected.
+    z = ((label - expected) @ (expected - 0.5)) / np.sqrt(variance @ (expected - 0.5) ** 2)
+    assert abs(z) < 4
+    z = (float(metrics["collect/tie_share"]) * n - tie.sum()) / np.sqrt((tie * (1 - tie)).sum())
+    assert abs(z) < 4

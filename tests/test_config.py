@@ -1,0 +1,258 @@
+"""Every setting that cannot be run is refused with a line that names it."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import subprocess
+import sys
+
+import pytest
+
+from rlhf_jax.config import (
+    PPO,
+    Adam,
+    Collect,
+    Config,
+    ConfigError,
+    Evaluate,
+    Human,
+    Model,
+    Pretrain,
+    Reward,
+    World,
+    is_sweep,
+    leaves,
+    swept,
+    validate,
+)
+
+INF, NAN = math.inf, math.nan
+
+
+def put(path: str, value: object, section: object = None) -> Config:
+    """The default configuration with one setting changed."""
+    section = Config() if section is None else section
+    head, _, rest = path.partition(".")
+    inner = put(rest, value, getattr(section, head)) if rest else value
+    return dataclasses.replace(section, **{head: inner})
+
+
+def complaint(config: Config) -> str:
+    with pytest.raises(ConfigError) as caught:
+        validate(config)
+    message = str(caught.value)
+    assert "\n" not in message
+    return message
+
+
+def test_the_default_configuration_can_be_run():
+    assert validate(Config()) == Config()
+
+
+def test_the_configuration_needs_no_jax():
+    code = "import sys, rlhf_jax.config; sys.exit('jax' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code]).returncode == 0
+
+
+# One value below and one above each range; both ends belong to it.
+RANGES = {
+    "seeds": (1, 100_000),
+    "first_seed": (0, 2**31 - 1),
+    "rounds": (1, 10_000),
+    "world.length": (1, 4096),
+    "world.held_out": (0.01, 0.9),
+    "world.nonword_value": (-1e6, 1e6),
+    "world.symbols": (2, 64),
+    "model.layers": (1, 1000),
+    "model.mlp": (1, 2**22),
+    "model.rope_theta": (1, 10**9),
+    "model.norm_eps": (0, 1),
+    "human.rationality": (0, INF),
+    "human.lapse": (0, 1),
+    "human.tie": (0, INF),
+    "pretrain.epochs": (0, 100_000),
+    "pretrain.batch": (1, 2**20),
+    "pretrain.seed": (0, 2**31 - 1),
+    "collect.corpus_share": (0, 1),
+    "reward.epochs": (1, 100_000),
+    "reward.l2": (0, 10**9),
+    "reward.centring": (0, 10**9),
+    "ppo.iterations": (1, 10**7),
+    "ppo.epochs": (1, 1000),
+    "ppo.temperature": (1e-3, 1e3),
+    "ppo.kl_weight": (0, 10**9),
+    "ppo.kl_target": (1e-6, INF),
+    "ppo.kl_horizon": (1e-6, INF),
+    "ppo.clip": (0, INF),
+    "ppo.value_clip": (0, INF),
+    "ppo.discount": (0, 1),
+    "ppo.gae_lambda": (0, 1),
+    "ppo.entropy": (0, 10**9),
+    "ppo.value_learning_rate": (0, 10**9),
+    "evaluate.shown": (0, 512),
+    "run.chunk": (1, 10**7),
+    "run.checkpoint_seconds": (0, INF),
+    "run.keep": (1, 1000),
+    "run.devices": (0, 2**16),
+    **{
+        f"{stage}.adam.{name}": bounds
+        for stage in ("pretrain", "reward", "ppo")
+        for name, bounds in {
+            "learning_rate": (0, 10**9),
+            "warmup": (0, 2**31 - 1),
+            "clip": (1e-12, INF),
+            "weight_decay": (0, 10**9),
+            "b1": (0, 1 - 1e-6),
+            "eps": (1e-30, 1),
+        }.items()
+    },
+}
+
+
+@pytest.mark.parametrize("path", RANGES)
+def test_a_number_outside_its_range_is_named_with_the_range(path):
+    low, high = RANGES[path]
+    kind = type(leaves(Config())[path])
+    for end in (low, high):
+        if end != INF:
+            validate(put(path, kind(end)))
+    below = kind(low - 1)
+    assert complaint(put(path, below)).startswith(f"{path} = {below}: must lie between {low} and")
+    if high != INF:
+        assert complaint(put(path, kind(high) * 2 + 1)).startswith(f"{path} = ")
+
+
+@pytest.mark.parametrize("path", [p for p, v in leaves(Config()).items() if isinstance(v, float)])
+def test_nan_is_not_a_number(path):
+    assert complaint(put(path, NAN)) == f"{path}: nan is not a number"
+
+
+@pytest.mark.parametrize(
+    ("config", "message"),
+    [
+        (
+            Config(model=Model(width=64, heads=5)),
+            "model.heads = 5 does not divide model.width = 64",
+        ),
+        (
+            Config(model=Model(heads=4, kv_heads=3)),
+            "model.kv_heads = 3 does not divide model.heads = 4",
+        ),
+        (
+            Config(model=Model(width=12, heads=4, kv_heads=4)),
+            "model.width / model.heads = 3: must be even, RoPE turns pairs",
+        ),
+        (
+            Config(ppo=PPO(batch=128, minibatches=3)),
+            "ppo.minibatches = 3 does not divide ppo.batch = 128",
+        ),
+        (
+            Config(reward=Reward(batch=64), collect=Collect(comparisons=32)),
+            "reward.batch = 64 is more than collect.comparisons = 32",
+        ),
+        (
+            Config(evaluate=Evaluate(samples=10, shown=11)),
+            "evaluate.shown = 11 is more than evaluate.samples = 10",
+        ),
+        (
+            Config(world=World(name="probe", symbols=10, length=4)),
+            "world.symbols ** world.length = 10^4: the probe world is enumerated, keep it at "
+            "5000 sequences or fewer",
+        ),
+        (
+            Config(pretrain=Pretrain(adam=Adam(learning_rate=(1e-3, 1e-2)))),
+            "pretrain.adam.learning_rate is a list, but pretrain.shared = True gives all runs "
+            "one base model",
+        ),
+        (Config(name="a/b"), "name = 'a/b': must be a plain folder name"),
+        (Config(name=""), "name = '': must be a plain folder name"),
+        (Config(name=".."), "name = '..': must be a plain folder name"),
+        (Config(ppo=PPO(kl_weight=())), "ppo.kl_weight: an empty list has nothing to run"),
+        (
+            Config(ppo=PPO(kl_weight=(0.1, 0.1))),
+            "ppo.kl_weight = (0.1, 0.1): a value stands twice",
+        ),
+        (
+            Config(human=Human(lapse=(0.1, 1.5))),
+            "human.lapse = 1.5: must lie between 0 and 1",
+        ),
+        (Config(human=Human(lapse=(0.1, NAN))), "human.lapse: nan is not a number"),
+    ],
+)
+def test_settings_that_do_not_fit_together_are_named(config, message):
+    assert complaint(config) == message
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "message"),
+    [
+        ("seeds", "8", "seeds = '8': must be of type int"),
+        ("seeds", 8.0, "seeds = 8.0: must be of type int"),
+        ("seeds", True, "seeds = True: must be of type int"),
+        ("seeds", None, "seeds = None: must be of type int"),
+        ("rounds", (1, 2), "rounds = (1, 2): must be of type int"),
+        ("world.held_out", (0.1, 0.2), "world.held_out = (0.1, 0.2): must be a number"),
+        ("pretrain.shared", 1, "pretrain.shared = 1: must be of type bool"),
+        (
+            "ppo.kl_weight",
+            "0.1",
+            "ppo.kl_weight = '0.1': must be a number or a tuple of numbers",
+        ),
+        (
+            "ppo.kl_weight",
+            [0.1, 0.2],
+            "ppo.kl_weight = [0.1, 0.2]: must be a number or a tuple of numbers",
+        ),
+        (
+            "ppo.kl_weight",
+            (0.1, "x"),
+            "ppo.kl_weight = (0.1, 'x'): must be a number or a tuple of numbers",
+        ),
+        ("world.name", "sentences", "world.name = 'sentences': must be in ('words', 'probe')"),
+        ("run.seeds_by", "pmap", "run.seeds_by = 'pmap': must be in ('auto', 'vmap', 'map')"),
+        ("name", 3, "name = 3: must be of type str"),
+        ("world", "words", "world = 'words': must be World(...)"),
+        ("ppo.adam", 1e-3, "ppo.adam = 0.001: must be Adam(...)"),
+    ],
+)
+def test_a_value_of_the_wrong_type_is_named_with_the_right_one(path, value, message):
+    assert complaint(put(path, value)) == message
+
+
+def test_a_whole_number_may_stand_for_a_float():
+    validate(put("ppo.kl_weight", 1))
+    validate(put("ppo.kl_weight", (0, 1)))
+
+
+def test_a_base_model_of_ones_own_may_be_swept():
+    adam = Adam(learning_rate=(1e-3, 1e-2))
+    validate(Config(pretrain=Pretrain(shared=False, adam=adam)))
+
+
+def test_the_probe_world_may_have_just_five_thousand_sequences():
+    fits = World(name="probe", symbols=17, length=3)  # 4913
+    validate(Config(world=fits))
+
+
+# --- paths
+
+
+def test_leaves_are_all_settings_by_their_paths():
+    found = leaves(Config(seeds=3))
+    assert found["seeds"] == 3
+    assert found["ppo.adam.learning_rate"] == 1e-3
+    assert not any(dataclasses.is_dataclass(v) for v in found.values())
+
+
+def test_the_axes_of_the_grid_are_the_settings_that_hold_tuples():
+    config = Config(human=Human(tie=(0.0, 1.0)), ppo=PPO(kl_weight=(0.1, 0.2, 0.3)))
+    assert swept(config) == {"human.tie": (0.0, 1.0), "ppo.kl_weight": (0.1, 0.2, 0.3)}
+    assert swept(Config()) == {}
+
+
+def test_floats_of_a_formula_can_be_swept_and_shapes_cannot():
+    sweeps = {f.name for f in dataclasses.fields(PPO) if is_sweep(f)}
+    assert {"kl_weight", "clip", "discount", "temperature"} <= sweeps
+    assert not sweeps & {"batch", "epochs", "minibatches", "iterations", "adam"}
+    assert not [f.name for f in dataclasses.fields(Model) if is_sweep(f)]

@@ -1,0 +1,233 @@
+"""What is written is what was measured, to the last bit, and can be cut back."""
+
+from __future__ import annotations
+
+import json
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from tiny import EOS, LANGUAGE, PAD, A, B, C
+
+from rlhf_jax import metrics
+from rlhf_jax.config import ConfigError
+from rlhf_jax.grid import Member
+
+MEMBERS = [Member(0, {}), Member(1, {})]
+EMPTY = {"metrics": 0, "samples": 0}
+
+
+def read(path) -> list[dict]:
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+# --- rows
+
+
+def test_a_row_holds_the_values_of_all_members_at_one_step():
+    found = {
+        "b": np.asarray([[1, 2, 3], [4, 5, 6]], np.float32),
+        "a": np.asarray([[7, 8, 9], [0, 1, 2]], np.float32),
+    }
+    got = metrics.rows("ppo", 2, 30, 3, found)
+    head = {"stage": "ppo", "round": 2}
+    assert got == [
+        {**head, "step": 30, "a": [7.0, 0.0], "b": [1.0, 4.0]},
+        {**head, "step": 31, "a": [8.0, 1.0], "b": [2.0, 5.0]},
+        {**head, "step": 32, "a": [9.0, 2.0], "b": [3.0, 6.0]},
+    ]
+    assert list(got[0]) == ["stage", "round", "step", "a", "b"]
+
+
+def test_a_look_is_one_row_and_may_hold_a_list_a_member():
+    found = {"x": np.asarray([1, 2], np.float32), "bins": np.ones((2, 3), np.float32)}
+    assert metrics.rows("measure", 0, 0, 0, found) == [
+        {"stage": "measure", "round": 0, "step": 0, "x": [1.0, 2.0], "bins": [[1.0] * 3] * 2}
+    ]
+
+
+def test_responses_are_no_metrics():
+    found = {"sample/greedy/tokens": np.zeros((2, 1, 4), np.int32)}
+    (row,) = metrics.rows("evaluate", 0, 0, 0, found)
+    assert set(row) == {"stage", "round", "step"}
+
+
+def test_every_float32_reads_back_as_itself_and_no_longer_than_need_be():
+    bits = np.random.default_rng(0).integers(0, 2**32, 20_000, dtype=np.uint32)
+    x = bits.view(np.float32)
+    x = np.concatenate([x[np.isfinite(x)], np.float32([0.1, 1e-45, 3.4e38, -0.0, 1 / 3])])
+    (row,) = metrics.rows("s", 0, 0, 0, {"x": x})
+    back = np.asarray(json.loads(json.dumps(row))["x"], np.float32)
+    np.testing.assert_array_equal(back.view(np.uint32), x.view(np.uint32))
+    assert json.dumps(metrics.rows("s", 0, 0, 0, {"x": np.float32([0.1])})[0]["x"]) == "[0.1]"
+
+
+def test_whole_numbers_and_flags_stay_what_they_are():
+    found = {"n": np.asarray([3], np.int32), "b": np.asarray([True])}
+    text = json.dumps(metrics.rows("s", 0, 0, 0, found)[0])
+    assert '"b": [true], "n": [3]' in text
+
+
+# --- samples
+
+
+def block(tokens: list, ended: list[int], **columns: list) -> dict[str, np.ndarray]:
+    tokens = np.asarray(tokens, np.int32)
+    mask = np.arange(tokens.shape[-1]) < np.asarray(ended)[..., None]
+    return {"tokens": tokens, "mask": mask} | {k: np.asarray(v) for k, v in columns.items()}
+
+
+@pytest.fixture
+def responses() -> dict[str, np.ndarray]:
+    sampled = block(
+        [[[A, B, EOS, C], [EOS, A, A, A]], [[C, C, C, C], [B, EOS, PAD, PAD]]],
+        [[3, 1], [4, 2]],
+        reward=np.float32([[0.1, 0.2], [0.3, 0.4]]),
+        gold=np.float32([[1, 2], [3, 4]]),
+        rated=[[True, False], [False, False]],
+    )
+    greedy = block(
+        [[[A, EOS, PAD, PAD]], [[B, EOS, PAD, PAD]]],
+        [[2], [2]],
+        reward=np.float32([[5], [6]]),
+        gold=np.float32([[7], [8]]),
+        rated=[[True], [True]],
+    )
+    both = {"sampled": sampled, "greedy": greedy}
+    return {f"sample/{d}/{k}": v for d, columns in both.items() for k, v in columns.items()}
+
+
+def test_a_sample_is_spelled_up_to_its_end_with_its_reward_and_gold(responses):
+    got = metrics.samples(1, responses, LANGUAGE)
+    assert [r["text"] for r in got] == ["ab", "", "cccc", "b", "a", "b"]
+    assert [r["member"] for r in got] == [0, 0, 1, 1, 0, 1]
+    assert [r["decoding"] for r in got] == ["sampled"] * 4 + ["greedy"] * 2
+    assert [r["reward"] for r in got] == [0.1, 0.2, 0.3, 0.4, 5.0, 6.0]
+    assert [r["gold"] for r in got] == [1.0, 2.0, 3.0, 4.0, 7.0, 8.0]
+    assert [r["rated"] for r in got] == [True, False, False, False, True, True]
+    json.dumps(got)
+
+
+def test_samples_before_the_first_round_are_called_before(responses):
+    when = lambda r: {row["when"] for row in metrics.samples(r, responses, LANGUAGE)}
+    assert (when(0), when(1), when(2)) == ({"before"}, {"after"}, {"after"})
+
+
+# --- divergence
+
+
+def test_the_first_number_that_is_none_is_found_with_its_step_and_member():
+    head = {"stage": "ppo", "round": 0}
+    good = {**head, "step": 4, "a": [1.0, 2.0], "bins": [[1.0], [2.0]]}
+    bad = {**head, "step": 5, "a": [1.0, float("nan")], "bins": [[float("inf")], [2.0]]}
+    assert metrics.first_not_finite([good]) is None
+    assert metrics.first_not_finite([good, bad]) == (5, "a", 1)
+    bad["a"] = [0.0, 0.0]
+    assert metrics.first_not_finite([good, bad]) == (5, "bins", 0)
+
+
+# --- files
+
+
+def row(step: int) -> dict:
+    return {"stage": "ppo", "round": 0, "step": step, "x": [step + 0.5, step - 0.5]}
+
+
+@pytest.fixture
+def directory(tmp_path):
+    return tmp_path
+
+
+def write(directory, sizes, steps) -> dict[str, int]:
+    files = metrics.Files(directory, MEMBERS, sizes)
+    for i in steps:
+        files.metrics(row(i))
+        files.sample({"text": "wörd" * i})
+    sizes = files.flush()
+    files.close()
+    return sizes
+
+
+def test_rows_are_written_one_a_line_in_order(directory):
+    write(directory, EMPTY, range(3))
+    assert read(directory / "metrics.jsonl") == [row(i) for i in range(3)]
+    assert [r["text"] for r in read(directory / "samples.jsonl")] == ["", "wörd", "wördwörd"]
+
+
+def test_flush_returns_the_bytes_that_stand_in_the_files(directory):
+    sizes = write(directory, EMPTY, range(3))
+    for name, size in sizes.items():
+        assert (directory / f"{name}.jsonl").stat().st_size == size > 0
+
+
+def test_a_resumed_run_cuts_off_what_its_checkpoint_did_not_see(directory):
+    at_checkpoint = write(directory, EMPTY, range(3))
+    write(directory, at_checkpoint, range(3, 6))
+    with (directory / "metrics.jsonl").open("a") as file:
+        file.write('{"stage": "pp')  # killed in mid-line
+    write(directory, at_checkpoint, range(3, 5))
+    assert read(directory / "metrics.jsonl") == [row(i) for i in range(5)]
+    assert len(read(directory / "samples.jsonl")) == 5
+
+
+def test_an_interrupted_and_an_uninterrupted_run_write_equal_bytes(tmp_path):
+    one, two = tmp_path / "one", tmp_path / "two"
+    one.mkdir()
+    two.mkdir()
+    write(one, EMPTY, range(6))
+    sizes = write(two, EMPTY, range(2))
+    write(two, sizes, range(2, 4))
+    write(two, sizes, range(2, 6))
+    for name in ("metrics.jsonl", "samples.jsonl"):
+        assert (one / name).read_bytes() == (two / name).read_bytes()
+
+
+def test_a_run_from_the_beginning_empties_the_files(directory):
+    write(directory, EMPTY, range(3))
+    write(directory, EMPTY, range(1))
+    assert read(directory / "metrics.jsonl") == [row(0)]
+
+
+def test_a_log_shorter_than_its_checkpoint_says_is_refused(directory):
+    sizes = write(directory, EMPTY, range(3))
+    (directory / "metrics.jsonl").unlink()
+    with pytest.raises(ConfigError, match=r"metrics\.jsonl is shorter than its checkpoint says"):
+        metrics.Files(directory, MEMBERS, sizes)
+
+
+# --- TensorBoard
+
+
+def events(path) -> dict[tuple[str, int], float]:
+    """(name, step) → value of all events there, read from the records themselves."""
+    from tensorboardX.proto.event_pb2 import Event
+
+    out = {}
+    for file in sorted(path.iterdir()):
+        raw = file.read_bytes()
+        while raw:
+            # length (8 bytes), its checksum (4), the record, its checksum (4)
+            n = int.from_bytes(raw[:8], "little")
+            event = Event.FromString(raw[12 : 12 + n])
+            raw = raw[16 + n :]
+            for value in event.summary.value:
+                out[value.tag, event.step] = value.simple_value
+    return out
+
+
+def test_events_hold_the_mean_over_the_seeds_of_each_grid_point(directory):
+    members = [Member(s, {"ppo.kl_weight": k}) for k in (0.1, 0.2) for s in (0, 1)]
+    writer = metrics.Events(directory, members, purge=0)
+    writer.write({"stage": "ppo", "round": 0, "step": 0, "x": [1.0, 3.0, 10.0, 30.0]}, 0)
+    # The shared base model has one row for all.
+    writer.write({"stage": "pretrain", "round": 0, "step": 0, "y": [5.0]}, 1)
+    # What is not one number a member is not drawn.
+    writer.write({"stage": "measure", "round": 0, "step": 0, "z": [[1.0, 2.0]] * 4}, 2)
+    writer.close()
+    assert events(directory / "ppo.kl_weight=0.1") == {("x", 0): 2.0, ("y", 1): 5.0}
+    assert events(directory / "ppo.kl_weight=0.2") == {("x", 0): 20.0, ("y", 1): 5.0}
+
+
+def test_numbers_of_the_compiled_program_need_no_conversion_by_the_caller():
+    found = {"x": np.asarray(jnp.asarray([[0.1], [0.2]]))}
+    assert metrics.rows("s", 0, 0, 1, found)[0]["x"] == [0.1, 0.2]

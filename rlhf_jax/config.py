@@ -78,6 +78,14 @@ class Human:
     """Probability of answering at random."""
     tie: Sweep = 0.0
     """Differences of at most this many rating units are called a tie."""
+    flip: Sweep = 0.0
+    """Probability of giving the opposite answer by mistake."""
+    equal: Sweep = 0.0
+    """Values closer than this, in rating units, are called a tie before any noise."""
+    skip: Sweep = -float("inf")
+    """"Can't tell" where neither value is above this many rating units."""
+    position_bias: Sweep = 0.0
+    """Rating units that the sample shown first is liked better by."""
 
 
 @dataclass(frozen=True)
@@ -359,6 +367,10 @@ _RANGES: dict[str, tuple[float, float]] = {
     "human.rationality": (0, float("inf")),
     "human.lapse": (0, 1),
     "human.tie": (0, float("inf")),
+    "human.flip": (0, 1),
+    "human.equal": (0, float("inf")),
+    "human.skip": (-float("inf"), float("inf")),
+    "human.position_bias": (-_MOST, _MOST),
     "pretrain.epochs": (0, 100_000),
     "pretrain.batch": (1, 2**20),
     "pretrain.seed": (0, 2**31 - 1),

@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 from jax.scipy.stats import norm
 
+from rlhf_jax.config import ConfigError
 from rlhf_jax.types import Array, Key
 
 
@@ -28,7 +29,7 @@ class Normal(NamedTuple):
 
 
 def log_probability(a: Normal, b: Normal) -> Array:
-    """log P(û_a > û_b) = log Φ((μ_a − μ_b) / √(σ_a² + σ_b²)), nats. 2312.08358, §4; […] → […].
+    """log P(û_a > û_b) = log Φ((μ_a − μ_b) / √(σ_a² + σ_b²)), nats. […] → […].
 
     With equal deviations, Thurstone 1927, case V.
     """
@@ -37,7 +38,7 @@ def log_probability(a: Normal, b: Normal) -> Array:
 
 
 def log_probability_categorical(a: Array, b: Array) -> Array:
-    """log [Σ_{i>j} p_a(i) p_b(j) + ½ Σ_i p_a(i) p_b(i)], nats. 2312.08358, §4; […, K] → […].
+    """log [Σ_{i>j} p_a(i) p_b(j) + ½ Σ_i p_a(i) p_b(i)], nats. […, K] → […].
 
     p = softmax over K rising levels of value: equal levels are decided by a coin.
     """
@@ -46,6 +47,14 @@ def log_probability_categorical(a: Array, b: Array) -> Array:
     k = a.shape[-1]
     share = jnp.tril(jnp.ones((k, k)), -1) + 0.5 * jnp.eye(k)
     return jax.nn.logsumexp(both, axis=(-2, -1), b=jnp.broadcast_to(share, both.shape))
+
+
+def _preferred(a: Normal | Array, b: Normal | Array) -> Array:
+    if isinstance(a, Normal) and isinstance(b, Normal):
+        return log_probability(a, b)
+    if isinstance(a, Normal) or isinstance(b, Normal):
+        raise ConfigError("distributional comparison: one reward is normal, one categorical")
+    return log_probability_categorical(a, b)
 
 
 def _draw(reward: Normal | Array, key: Key) -> Array:
@@ -67,26 +76,25 @@ def loss(a: Normal | Array, b: Normal | Array, label: Array) -> Array:
     """−y log P(a) − (1 − y) log P(b), nats; the labels are those of `comparison`. [N] → [N].
 
     `Normal`s or the logits [N, K] of K levels. A tie is ½; "can't tell" (< 0) costs nothing.
+    Raises: `ConfigError` if a and b are of different kinds.
     """
-    if isinstance(a, Normal) and isinstance(b, Normal):
-        for_a, for_b = log_probability(a, b), log_probability(b, a)
-    else:
-        for_a, for_b = log_probability_categorical(a, b), log_probability_categorical(b, a)
-    return jnp.where(label < 0.0, 0.0, -label * for_a - (1.0 - label) * for_b)
+    nll = -label * _preferred(a, b) - (1.0 - label) * _preferred(b, a)
+    return jnp.where(label < 0.0, 0.0, nll)
 
 
 def moments(logits: Array, levels: Array) -> Normal:
     """The mean and deviation of a categorical û: logits […, K], levels [K] rising → […]."""
     p = jax.nn.softmax(logits, axis=-1)
-    mean = jnp.einsum("...k,k->...", p, levels)
-    variance = jnp.einsum("...k,k->...", p, jnp.square(levels)) - jnp.square(mean)
+    value = jnp.broadcast_to(levels, p.shape)
+    mean = jnp.sum(p * value, axis=-1)
+    variance = jnp.sum(p * jnp.square(value - mean[..., None]), axis=-1)
     return Normal(mean, 0.5 * jnp.log(jnp.maximum(variance, 1e-12)))
 
 
 def quantile(reward: Normal, share: Array | float) -> Array:
     """μ + Φ⁻¹(share) σ: what at least 1 − share of answers would exceed. […] → […].
 
-    To optimise a low one is to avoid what some context makes terrible (2312.08358, §5).
+    To optimise a low one is to avoid what some context makes terrible (arXiv 2312.08358).
     """
     return reward.mean + norm.ppf(jnp.asarray(share)) * jnp.exp(reward.log_deviation)
 
@@ -100,7 +108,7 @@ def quantile_categorical(logits: Array, levels: Array, share: Array | float) -> 
 def explained(reward: Normal) -> Array:
     """r² = Var_x(μ) / (Var_x(μ) + E_x σ²) in [0, 1]: share of û that the response decides.
 
-    What is left is hidden context (2312.08358, §4). Over all responses given; scalar.
+    What is left is hidden context (arXiv 2312.08358). Over all responses given; scalar.
     """
     between = jnp.var(reward.mean)
     within = jnp.mean(jnp.exp(2.0 * reward.log_deviation))

@@ -12,7 +12,7 @@ from rlhf_jax.config import Collect, Human
 from rlhf_jax.config import World as WorldSettings
 from rlhf_jax.feedback import comparison
 from rlhf_jax.feedback.comparison import Comparison
-from rlhf_jax.humans import person
+from rlhf_jax.humans import CANT_TELL, person
 from rlhf_jax.kernels.sampling import sample
 from rlhf_jax.models.heads import Policy
 from rlhf_jax.types import Array, Episode, Kernel, Key, Metrics, Params, Prompts, World
@@ -98,14 +98,15 @@ def kernel(policy: Policy, world: World, hparams: Collect, rounds: int) -> Kerne
         label = comparison.elicit(
             person(asked.human), perceive(asked, a, a_key), perceive(asked, b, b_key), answer_key
         )
-        weight = (may_show(a) & may_show(b)).astype(jnp.float32)
+        shown = may_show(a) & may_show(b)
+        weight = (shown & (label != CANT_TELL)).astype(jnp.float32)
         new = Comparison(a, b, label, weight)
         put = lambda old, x: jax.lax.dynamic_update_slice_in_dim(old, x, state.filled, 0)
         answers = jax.tree.map(put, state.answers, new)
-        asked_share = jnp.mean(weight)
         ties = jnp.sum(weight * (label == 0.5)) / jnp.maximum(jnp.sum(weight), 1.0)
         return Table(answers, state.filled + pairs, state.key), {
-            "collect/asked_share": asked_share,
+            "collect/asked_share": jnp.mean(shown),
+            "collect/answered_share": jnp.mean(weight),
             "collect/tie_share": ties,
         }
 

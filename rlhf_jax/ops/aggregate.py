@@ -15,7 +15,7 @@ def standardise(scores: Array, reference: Array) -> Array:
     """(r_i − m_i) / s_i, m_i and s_i the mean and deviation of member i on the reference.
 
     A comparison leaves offset and scale of a reward free, so members are put on one scale
-    before they are put together (Coste et al. 2023, arXiv 2310.02743, §4). Deviations below
+    before they are put together (Coste et al. 2023, arXiv 2310.02743). Deviations below
     1e-6 count as 1e-6: a member that says the same to all says 0.
 
     Args: scores [k, …], reference [k, M] float32. Returns: [k, …], in deviations.
@@ -26,12 +26,12 @@ def standardise(scores: Array, reference: Array) -> Array:
 
 
 def mean(scores: Array) -> Array:
-    """R(x) = (1/k) Σ_i r_i(x). [k, …] → […]. Coste et al. 2023, arXiv 2310.02743, eq. 2."""
+    """R(x) = (1/k) Σ_i r_i(x). [k, …] → […]. Coste et al. 2023, arXiv 2310.02743."""
     return jnp.mean(scores, axis=0)
 
 
 def worst_case(scores: Array) -> Array:
-    """R(x) = min_i r_i(x). [k, …] → […]. Coste et al. 2023, arXiv 2310.02743, eq. 3.
+    """R(x) = min_i r_i(x). [k, …] → […]. Coste et al. 2023, arXiv 2310.02743.
 
     Over the rewards of groups of people it is their egalitarian utility, whose expectation
     MaxMin-RLHF approximates (arXiv 2402.08925).
@@ -42,7 +42,7 @@ def worst_case(scores: Array) -> Array:
 def uncertainty_weighted(scores: Array, doubt: Array | float) -> Array:
     """R(x) = r̄(x) − λ (1/k) Σ_i (r_i(x) − r̄(x))². [k, …] → […].
 
-    Coste et al. 2023, arXiv 2310.02743, eq. 4: the variance has 1/k, not 1/(k − 1), so that
+    Coste et al. 2023, arXiv 2310.02743: the variance has 1/k, not 1/(k − 1), so that
     one member alone has none. `doubt` is λ ≥ 0, per unit of reward; it may be traced.
     """
     return jnp.mean(scores, axis=0) - doubt * jnp.var(scores, axis=0)

@@ -12,7 +12,7 @@ def pearson_distance(x: Array, y: Array, weight: Array) -> Array:
     """D = √((1 − ρ(x, y)) / 2) in [0, 1] under weights ≥ 0: all [N]; scalar.
 
     0 where y = a x + b with a > 0, 1 where a < 0, √½ where unrelated or where either is
-    constant. Gleave et al. 2020, arXiv 2006.13900, definition 4.5.
+    constant. Gleave et al. 2020, arXiv 2006.13900.
     """
     rho = correlation(x, y, weight)
     return jnp.sqrt(jnp.maximum(1.0 - rho, 0.0) / 2.0)
@@ -24,7 +24,7 @@ def canonical(reward: Array, here: Array, there: Array, discount: Array | float)
     m(s) = E_{A, S′} R(s, A, S′) under the coverage distribution of actions and next states, drawn
     apart from each other. The last term is a constant that no correlation sees; it is left out
     here. What potential shaping adds to R, γ Φ(s′) − Φ(s), goes up to a constant
-    (arXiv 2006.13900, definition 4.1 and proposition 4.2).
+    (Gleave et al. 2020, arXiv 2006.13900).
 
     Args: R, m(s) and m(s′) of N transitions; m is 0 at the end of an episode, where no
     action is taken, if Φ is.
@@ -44,7 +44,7 @@ def epic(x: Array, y: Array, mask: Array | None = None) -> Array:
     The mean over the N samples themselves shrinks all three moments by 1 − 1/N, which the
     correlation does not see. Responses are drawn from the coverage distribution, of the
     policies that both rewards should be right about; a prompt with one response says nothing.
-    A pseudometric that is 0 for rewards equal up to scale and shaping (theorem 4.7).
+    A pseudometric that is 0 for rewards equal up to scale and shaping (arXiv 2006.13900).
 
     Args: `mask` [P, N] bool, the responses that count; None is all. NaN outside is ignored.
     """

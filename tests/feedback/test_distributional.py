@@ -7,6 +7,7 @@ import pytest
 from fitting import agrees, fit
 from scipy.stats import norm
 
+from rlhf_jax.config import ConfigError
 from rlhf_jax.feedback import distributional
 from rlhf_jax.feedback.comparison import bradley_terry
 from rlhf_jax.feedback.distributional import Normal
@@ -65,6 +66,11 @@ def test_answers_come_as_often_as_the_likelihood_says(kind):
     said = np.asarray(distributional.elicit(a, b, jax.random.key(0)))
     p = float(jnp.exp(-distributional.loss(a, b, jnp.ones(n))[0]))
     assert agrees([said.sum(), n - said.sum()], [p, 1 - p])
+
+
+def test_a_normal_is_not_compared_with_a_categorical():
+    with pytest.raises(ConfigError, match="one reward is normal, one categorical"):
+        distributional.loss(Normal(jnp.zeros(1), jnp.zeros(1)), jnp.zeros((1, 3)), jnp.ones(1))
 
 
 def test_quantiles_moments_and_share_explained():

@@ -154,5 +154,5 @@ def test_a_language_without_eos_fills_the_whole_length(theta):
     actions = LANGUAGE.actions & (np.arange(6) != EOS)
     language = LANGUAGE._replace(eos=None, actions=actions)
     policy = heads.policy(SHAPE, language)
-    got = sample(policy, language, theta, prompts(16), jax.random.key(0))
+    got = jax.jit(partial(sample, policy, language))(theta, prompts(16), jax.random.key(0))
     assert np.asarray(got.episode.mask).all()

@@ -106,9 +106,8 @@ def test_the_evidence_is_the_integral_over_heads_in_one_dimension():
         assert float(got) == pytest.approx(exact, abs=0.05)
 
 
-def test_asking_what_is_informative_shrinks_the_posterior_more_than_asking_anything():
-    """Known answer: along a direction never asked about, the head stays at its prior; a comparison
-    that differs there is chosen."""
+def test_a_comparison_along_a_direction_never_asked_about_is_asked_next():
+    # There the head is as uncertain as its prior.
     delta, label = asked(4, 100)
     delta[:, 2] = 0
     found = fit(delta, label, np.ones(100, np.float32), 0.5)

@@ -1,0 +1,95 @@
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from bag import BAG, FIT, V, answers, start
+from tiny import episodes
+
+from rlhf_jax.feedback.comparison import bradley_terry
+from rlhf_jax.kernels import adaptive_l2, ensemble
+from rlhf_jax.kernels.learner import position
+from rlhf_jax.models.heads import reward as read
+from rlhf_jax.ops.aggregate import standardise, worst_case
+from rlhf_jax.transforms import minibatches, population, repeat
+
+
+def test_a_bootstrap_draws_as_many_as_there_are_and_never_what_was_not_given():
+    weight = jnp.asarray([2.0, 0.0, 1.0, 1.0, 0.0, 0.5] * 50)
+    keys = jax.random.split(jax.random.key(0), 200)
+    drawn = jax.jit(jax.vmap(ensemble.bootstrap, (None, 0)))(weight, keys)
+    given = np.asarray(weight) > 0
+    often = np.asarray(drawn)[:, given] / np.asarray(weight)[given]
+    np.testing.assert_allclose(often.sum(1), given.sum(), rtol=1e-5)
+    assert not np.asarray(drawn)[:, ~given].any()
+    # Multinomial: mean 1 each; variance 1 − 1/N.
+    np.testing.assert_allclose(often.mean(0), 1, atol=5 / 200**0.5)
+    assert often.var() == pytest.approx(1 - 1 / given.sum(), abs=0.03)
+
+
+def test_what_is_left_out_is_one_answer_in_e():
+    weight = jnp.full(1000, 0.7)
+    drawn = ensemble.bootstrap(weight, jax.random.key(1))
+    left = ensemble.out_of_bag(weight, drawn)
+    assert not np.any((np.asarray(left) > 0) & (np.asarray(drawn) > 0))
+    assert float(jnp.mean(left > 0)) == pytest.approx(np.exp(-1), abs=0.05)
+    np.testing.assert_allclose(left[left > 0], 0.7, rtol=1e-6)
+
+
+def test_nothing_given_draws_nothing():
+    assert not ensemble.bootstrap(jnp.zeros(4), jax.random.key(0)).any()
+
+
+@pytest.mark.parametrize("by", ["vmap", "map"])
+def test_a_member_learns_what_it_would_learn_alone_under_its_weights(by):
+    batch = answers(0, np.zeros(16, int), np.ones((1, V)))
+    weight = jax.random.uniform(jax.random.key(2), (3, 16))
+    many = ensemble.kernel(FIT, by=by)
+    begun = start(many, 3)
+    together, said = jax.jit(many.step)(begun, batch._replace(weight=weight))
+    one = jax.tree.map(lambda x: x[1], begun)
+    alone, heard = jax.jit(FIT.step)(one, batch._replace(weight=weight[1]))
+    np.testing.assert_allclose(
+        together.params["table"][1], alone.params["table"], rtol=1e-5, atol=1e-6
+    )
+    assert float(said["loss/reward"][1]) == pytest.approx(float(heard["loss/reward"]), rel=1e-5)
+
+
+def test_bootstrapped_members_adapt_their_l2_to_what_they_left_out_in_one_program():
+    n, k = 96, 3
+    want = np.zeros((1, V))
+    want[0, 3:] = 2.5, -2.5, 0.0
+    data = answers(11, np.zeros(n, int), want)
+    drawn = jax.vmap(ensemble.bootstrap, (None, 0))(
+        data.weight, jax.random.split(jax.random.key(4), k)
+    )
+    left = jax.vmap(ensemble.out_of_bag, (None, 0))(data.weight, drawn)
+
+    def missed(params, held_out):
+        nll = bradley_terry(
+            read(BAG, params, held_out.a), read(BAG, params, held_out.b), held_out.label
+        )
+        return jnp.sum(held_out.weight * nll) / jnp.sum(held_out.weight)
+
+    member = adaptive_l2.kernel(minibatches(FIT, 32, position), missed)
+    axes = ((ensemble.BY_WEIGHT, None), ensemble.BY_WEIGHT)
+    many = repeat(population(member, batch_axes=axes), 60)
+    batch = ((data._replace(weight=drawn), jnp.int32(n)), data._replace(weight=left))
+    state, metrics = jax.jit(many.step)(start(many, k), batch)
+    assert metrics["loss/validation"].shape == (60, k)
+    # Thirty-five answers are left out of each: only their mean over members is steady.
+    assert float(metrics["loss/validation"][-1].mean()) < 0.8 * np.log(2)
+    assert (np.argmax(state.params["table"], axis=1) == 3).all()
+    assert len(set(np.asarray(state.hparams.l2).tolist())) > 1
+
+
+def test_judges_put_every_member_on_its_own_scale():
+    reference, other = episodes(4, 100), episodes(5, 7)
+    params = jax.vmap(BAG.init)(jax.random.split(jax.random.key(3), 3))
+    params = {"table": params["table"] * jnp.asarray([1.0, 10.0, 0.1])[:, None]}
+    members = ensemble.judges(BAG, params, reference)
+    got = ensemble.scores(BAG, members, other)
+    raw = lambda x: jax.vmap(lambda p: read(BAG, p, x))(params)
+    np.testing.assert_allclose(got, standardise(raw(other), raw(reference)), atol=1e-4)
+    assert worst_case(got).shape == (7,)

@@ -4,6 +4,9 @@
 
 The people compare rated words only, so nobody ever told the reward model what gibberish is
 worth, and almost nothing holds the policy to words.
+
+Result (2026-11-23): proxy +3.50 ± 0.61 while gold falls from −0.62 to −1.00, change
+−0.37 ± 0.04 (95 % over 8 seeds), after a peak of 0.56 ± 0.83 at iteration 10.
 """
 
 from rlhf_jax.config import PPO, Adam, Collect, Config, Pretrain, Reward

@@ -1,8 +1,8 @@
 """Several rewards for people who want different things, and who belongs to which, by EM.
 
-Chakraborty et al. 2024, arXiv 2402.08925 (MaxMin-RLHF). There each person is put in
-the one cluster that fits best; here in each by its posterior probability, of which that
-is the limit, so that every step raises one likelihood:
+Chakraborty et al. 2024, arXiv 2402.08925 (MaxMin-RLHF). There each person is put in the one
+cluster that fits best; here in each by its posterior probability, of which that is the limit.
+The likelihood that rises (up to the noise of the members' optimiser) is
 
   log p(answers) = Σ_p log Σ_m π_m Π_{n of p} P(y_n | r_m)^{w_n}.
 

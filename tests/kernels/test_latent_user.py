@@ -164,6 +164,18 @@ def test_a_new_person_is_understood_from_eight_answers(fitted):
     assert max((side > 0).mean(), (side < 0).mean()) > 0.95
 
 
+def test_every_step_draws_its_own_latents():
+    answers, _ = crowd(8, 3, 4)
+    fit = latent_user.kernel(model(), 10, draws=1)
+    state = fit.init(jax.random.key(3), Settings(Adam(learning_rate=0.0, warmup=0)))
+    step = jax.jit(fit.step)
+    one, first = step(state, answers)
+    _, second = step(one, answers)
+    _, again = step(state, answers)
+    assert first["loss/bound"] == again["loss/bound"] != second["loss/bound"]
+    assert float(first["latent/kl"]) == pytest.approx(float(second["latent/kl"]))
+
+
 def test_more_answers_leave_less_doubt_and_less_to_learn_from_a_question(fitted):
     state, _ = fitted
     who = model()

@@ -123,6 +123,19 @@ def test_a_number_outside_its_range_is_named_with_the_range(path):
         assert complaint(put(path, kind(high) * 2 + 1)).startswith(f"{path} = ")
 
 
+@pytest.mark.parametrize(
+    "path",
+    [
+        path
+        for path, value in leaves(Config()).items()
+        if isinstance(value, int | float) and not isinstance(value, bool) and path != "human.skip"
+    ],
+)
+def test_every_number_has_a_least_value(path):
+    kind = type(leaves(Config())[path])
+    assert complaint(put(path, kind(-(10**15)))).startswith(f"{path} = ")
+
+
 @pytest.mark.parametrize("path", [p for p, v in leaves(Config()).items() if isinstance(v, float)])
 def test_nan_is_not_a_number(path):
     assert complaint(put(path, NAN)) == f"{path}: nan is not a number"

@@ -41,7 +41,7 @@ def calibration(probability: Array, outcome: Array, weight: Array, bins: int) ->
     Returns: three arrays [bins]; the means are 0 in empty bins.
     """
     index = jnp.clip((probability * bins).astype(jnp.int32), 0, bins - 1)
-    add = lambda v: jnp.zeros((bins,)).at[index].add(v * weight)  # noqa: E731
+    add = lambda v: jnp.zeros((bins,)).at[index].add(v * weight)
     total = add(jnp.ones_like(probability))
     safe = jnp.maximum(total, 1e-12)
     return add(probability) / safe, add(outcome) / safe, total

@@ -42,7 +42,7 @@ class Case(NamedTuple):
 
 
 def case(symbols: int, length: int) -> Case:
-    world = worlds.build(Settings(name="probe", symbols=symbols, length=length))
+    world = worlds.build(Settings(name="probe", symbols=symbols, length=length, held_out=0.5))
     nodes = sum(symbols**t for t in range(length + 1))
 
     def walk(x: Episode) -> Array:

@@ -142,6 +142,23 @@ def test_a_perfect_person_prefers_what_gold_prefers(online):
     np.testing.assert_array_equal(answers.label, (1 + np.sign(d)) / 2)
 
 
+def test_each_side_is_perceived_anew():
+    # Impressions that are standard normal whatever is seen: equal ones would be ties.
+    world = WORLD._replace(perceive=lambda settings, tokens, mask, key: jax.random.normal(key))
+    kernel = collect.kernel(POLICY, world, Collect(mode="offline", comparisons=PAIRS), 1)
+    asked = collect.Asked(THETA, Human(), PROBE)
+    state, metrics = jax.jit(kernel.step)(kernel.init(jax.random.key(1)), asked)
+    assert metrics["collect/tie_share"] == 0
+    assert set(np.asarray(state.answers.label)) == {0.0, 1.0}
+
+
+def test_a_pair_that_a_person_would_not_judge_was_asked_and_does_not_count():
+    state, metrics = table("offline", rounds=1, human=Human(skip=float("inf")))[0]
+    assert not np.asarray(state.answers.weight).any()
+    assert metrics["collect/asked_share"] == 1
+    assert metrics["collect/answered_share"] == 0
+
+
 def test_a_person_who_always_lapses_tosses_a_coin():
     answers = table("offline", human=Human(lapse=1.0))[-1][0].answers
     label = np.asarray(answers.label)

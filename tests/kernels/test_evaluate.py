@@ -152,8 +152,8 @@ def oracle(params: jax.Array, x: Episode) -> jax.Array:
     return jnp.pad((params * value)[:, None], ((0, 0), (x.tokens.shape[1], 0)))
 
 
-def judged(params: float) -> tuple[evaluate.Judging, dict]:
-    model = heads.Scalar(lambda key: jnp.ones(()), oracle, lambda mine, other: mine)
+def judged(params: float, values=oracle) -> tuple[evaluate.Judging, dict]:
+    model = heads.Scalar(lambda key: jnp.ones(()), values, lambda mine, other: mine)
     kernel = evaluate.reward_kernel(POLICY, model, WORLD, Evaluate(samples=512))
     state = kernel.init(jax.random.key(3), jnp.asarray(0.0))
     return jax.jit(kernel.step)(state, (jnp.asarray(params), THETA))
@@ -171,6 +171,17 @@ def test_a_reward_model_that_knows_the_opposite_is_measured_as_wrong():
     _, metrics = judged(-2.0)
     assert metrics["reward/accuracy_heldout"] == 0
     assert metrics["reward/correlation_heldout"] == pytest.approx(-1, abs=1e-5)
+
+
+def test_only_held_out_rows_measure_a_reward_model():
+    # Right on the rows that nobody was shown, wrong on all others.
+    def two_faced(params: jax.Array, x: Episode) -> jax.Array:
+        shown = WORLD.shown[jax.vmap(WORLD.row)(x.tokens, x.mask)]
+        return oracle(params, x) * jnp.where(shown, -1.0, 1.0)[:, None]
+
+    _, metrics = judged(2.0, two_faced)
+    assert metrics["reward/accuracy_heldout"] == pytest.approx(1, abs=1e-6)
+    assert metrics["reward/correlation_heldout"] == pytest.approx(1, abs=1e-5)
 
 
 def test_the_scale_is_that_of_samples_of_the_reference():

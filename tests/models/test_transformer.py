@@ -239,7 +239,7 @@ def test_cached_decoding_equals_the_full_pass(run, chunks):
         x, cache = run(tokens[:, at : at + n], cache=cache, start=at)
         out.append(x)
         at += n
-    np.testing.assert_allclose(np.concatenate(out, axis=1), full, atol=1e-5)
+    np.testing.assert_allclose(np.concatenate(out, axis=1), full, atol=1e-4)
     assert int(cache.filled) == 6
     assert np.asarray(cache.mask).all()
 

@@ -1,0 +1,64 @@
+"""The least work of PPO in floating-point operations: what bench divides by and tests hold to.
+
+Only matrix products are counted, 2 operations per multiply-add; attention sees the past alone;
+logits are wanted of response tokens alone; a backward pass is two forward passes.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from rlhf_jax.config import Model
+
+
+class Sizes(NamedTuple):
+    """Shapes of one iteration."""
+
+    model: Model
+    vocabulary: int
+    prompt: int
+    response: int
+    batch: int
+    epochs: int
+
+
+class Work(NamedTuple):
+    """Operations, by part of an iteration."""
+
+    prefill: float
+    decode: float
+    """of one token for each episode"""
+    scoring: float
+    """reference, reward model and old values"""
+    update: float
+    """of one epoch: policy and critic, forward and backward"""
+
+
+def trunk(model: Model, tokens: int, past: int) -> float:
+    """`tokens` consecutive tokens of one sequence with `past` before them."""
+    d, head = model.width, model.width // model.heads
+    dense = 2 * d * (2 * d + 2 * model.kv_heads * head + 3 * model.mlp)
+    seen = tokens * past + tokens * (tokens + 1) / 2
+    return model.layers * (dense * tokens + 4 * d * seen)
+
+
+def work(sizes: Sizes) -> Work:
+    model, p, t = sizes.model, sizes.prompt, sizes.response
+    logits = 2 * model.width * sizes.vocabulary
+    policy = trunk(model, p + t - 1, 0) + t * logits
+    scalar = trunk(model, p + t, 0)
+    decode = (trunk(model, t - 1, p) + (t - 1) * logits) / (t - 1)
+    parts = (trunk(model, p, 0) + logits, decode, policy + 2 * scalar, 3 * (policy + scalar))
+    return Work(*(sizes.batch * x for x in parts))
+
+
+def iteration(sizes: Sizes) -> float:
+    """All of it: the last token that is drawn is not read again."""
+    w = work(sizes)
+    decoding = (sizes.response - 1) * w.decode
+    return w.prefill + decoding + w.scoring + sizes.epochs * w.update
+
+
+def pair(sizes: Sizes) -> float:
+    """Forward and backward of the reward model for both sides of one comparison."""
+    return 2 * 3 * trunk(sizes.model, sizes.prompt + sizes.response, 0)

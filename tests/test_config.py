@@ -90,6 +90,12 @@ RANGES = {
     "ppo.gae_lambda": (0, 1),
     "ppo.entropy": (0, 10**9),
     "ppo.value_learning_rate": (0, 10**9),
+    "ppo.missing_eos_value": (-(10**9), 10**9),
+    "ppo.length_tail": (1, 4096),
+    "ppo.value_weight": (0, 10**9),
+    "ppo.dual_clip": (1, INF),
+    "ppo.log_ratio_clamp": (1e-6, INF),
+    "ppo.stop_kl": (0, INF),
     "evaluate.shown": (0, 512),
     "run.chunk": (1, 10**7),
     "run.checkpoint_seconds": (0, INF),
@@ -128,7 +134,9 @@ def test_a_number_outside_its_range_is_named_with_the_range(path):
     [
         path
         for path, value in leaves(Config()).items()
-        if isinstance(value, int | float) and not isinstance(value, bool) and path != "human.skip"
+        if isinstance(value, int | float)
+        and not isinstance(value, bool)
+        and path not in ("human.skip", "ppo.top_p")
     ],
 )
 def test_every_number_has_a_least_value(path):
@@ -159,6 +167,21 @@ def test_nan_is_not_a_number(path):
         (
             Config(ppo=PPO(batch=128, minibatches=3)),
             "ppo.minibatches = 3 does not divide ppo.batch = 128",
+        ),
+        (
+            Config(ppo=PPO(batch=128, minibatches=2, accumulate=5)),
+            "ppo.accumulate = 5 does not divide ppo.batch / ppo.minibatches = 64",
+        ),
+        (Config(ppo=PPO(accumulate=0)), "ppo.accumulate = 0: must lie between 1 and 1048576"),
+        (
+            Config(ppo=PPO(missing_eos="length", length_tail=17)),
+            "ppo.length_tail = 17 is more than world.length = 16",
+        ),
+        (
+            Config(ppo=PPO(top_k=5)),
+            "ppo.top_k = 5, ppo.top_p = 1.0: PPO's ratio needs the probabilities of the "
+            "distribution that acted, at every token it may choose; truncated sampling belongs "
+            "to evaluation",
         ),
         (
             Config(reward=Reward(batch=64), collect=Collect(comparisons=32)),

@@ -52,10 +52,17 @@ class _Logits(nn.Module):
 
     @nn.compact
     def __call__(
-        self, tokens: Array, positions: Array, mask: Array, cache: Cache | None = None
+        self,
+        tokens: Array,
+        positions: Array,
+        mask: Array,
+        cache: Cache | None = None,
+        skip: int = 0,
     ) -> tuple[Array, Cache | None]:
+        """Logits of all inputs but the first `skip`, whose product with the table is spared."""
         trunk = Transformer(self.shape, self.vocabulary, name="trunk")
         x, table, cache = trunk(tokens, positions, mask, cache)
+        x = x[:, skip:]
         logits = x.reshape(-1, x.shape[-1]) @ table.T
         return logits.reshape(*x.shape[:-1], -1).astype(jnp.float32), cache
 
@@ -96,16 +103,17 @@ def policy(shape: Shape, language: Language) -> Policy:
         prompts = episode.prompts
         tokens = jnp.concatenate([prompts.tokens, episode.tokens[:, :-1]], axis=1)
         mask = jnp.concatenate([prompts.mask, episode.mask[:, :-1]], axis=1)
-        out, _ = run({"params": params}, tokens, positions(mask), mask)
-        return restrict(out[:, prompts.tokens.shape[1] - 1 :])
+        skip = prompts.tokens.shape[1] - 1
+        out, _ = run({"params": params}, tokens, positions(mask), mask, skip=skip)
+        return restrict(out)
 
     def prefill(params: Params, prompts: Prompts, length: int) -> tuple[Array, Cache]:
         b, p = prompts.tokens.shape
         cache = empty_cache(shape, b, p + length)
         out, cache = run(
-            {"params": params}, prompts.tokens, positions(prompts.mask), prompts.mask, cache
+            {"params": params}, prompts.tokens, positions(prompts.mask), prompts.mask, cache, p - 1
         )
-        return restrict(out[:, -1]), cache
+        return restrict(out[:, 0]), cache
 
     def decode(params: Params, tokens: Array, where: Array, cache: Cache) -> tuple[Array, Cache]:
         column = tokens[:, None]

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import jax
 import jax.numpy as jnp
@@ -16,7 +17,7 @@ from rlhf_jax.config import World as Settings
 from rlhf_jax.kernels import collect, evaluate
 from rlhf_jax.kernels.reward import Judge
 from rlhf_jax.models import heads
-from rlhf_jax.types import Episode
+from rlhf_jax.types import Episode, Kernel
 from rlhf_jax.worlds import probe
 
 agreement = jax.jit(evaluate.agreement)
@@ -144,6 +145,7 @@ POLICY = heads.policy(SHAPE, WORLD.language)
 THETA = sharp(jax.jit(POLICY.init)(jax.random.key(0)))
 ROWS = jnp.arange(16)
 EVERY = collect.corpus_episodes(WORLD, ROWS)
+log_probs = jax.jit(lambda theta: evaluate.sequence_log_probs(POLICY, theta, EVERY))
 
 
 def oracle(params: jax.Array, x: Episode) -> jax.Array:
@@ -152,11 +154,17 @@ def oracle(params: jax.Array, x: Episode) -> jax.Array:
     return jnp.pad((params * value)[:, None], ((0, 0), (x.tokens.shape[1], 0)))
 
 
-def judged(params: float, values=oracle) -> tuple[evaluate.Judging, dict]:
+@functools.cache
+def judge_with(values: Callable) -> Kernel:
     model = heads.Scalar(lambda key: jnp.ones(()), values, lambda mine, other: mine)
     kernel = evaluate.reward_kernel(POLICY, model, WORLD, Evaluate(samples=512))
+    return kernel._replace(step=jax.jit(kernel.step))
+
+
+def judged(params: float, values: Callable = oracle) -> tuple[evaluate.Judging, dict]:
+    kernel = judge_with(values)
     state = kernel.init(jax.random.key(3), jnp.asarray(0.0))
-    return jax.jit(kernel.step)(state, (jnp.asarray(params), THETA))
+    return kernel.step(state, (jnp.asarray(params), THETA))
 
 
 def test_a_reward_model_that_knows_gold_is_measured_as_perfect():
@@ -188,7 +196,7 @@ def test_the_scale_is_that_of_samples_of_the_reference():
     # 512 samples x ~ π_ref: mean and deviation of 2·gold are those of the policy's
     # distribution over all sixteen sequences up to sampling error.
     state, metrics = judged(2.0)
-    p = np.exp(jax.jit(lambda x: evaluate.sequence_log_probs(POLICY, THETA, x))(EVERY))
+    p = np.exp(log_probs(THETA))
     gold = 2 * np.asarray(WORLD.ratings)[:, 0]
     mean = p @ gold
     deviation = np.sqrt(p @ (gold - mean) ** 2)
@@ -235,10 +243,7 @@ def looked():
 
 def exact(theta, reference) -> dict[str, float]:
     """Expectations over all sixteen sequences."""
-    log_p, log_q = (
-        np.asarray(jax.jit(lambda t: evaluate.sequence_log_probs(POLICY, t, EVERY))(t), float)
-        for t in (theta, reference)
-    )
+    log_p, log_q = (np.asarray(log_probs(t), float) for t in (theta, reference))
     p, gold = np.exp(log_p), np.asarray(WORLD.ratings, float)[:, 0]
     return {"p": p, "gold": p @ gold, "kl": p @ (log_p - log_q), "var": p @ gold**2}
 

@@ -8,6 +8,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import pytest
+from tabular import case
 
 from rlhf_jax import grid
 from rlhf_jax.config import PPO, Model
@@ -91,23 +92,15 @@ def test_the_old_state_is_given_up_for_the_new_one():
     assert step().memory_analysis().alias_size_in_bytes >= owned
 
 
-@pytest.mark.parametrize("by", ["map", "vmap"])
-def test_a_sharded_population_gives_up_its_state_and_compiles_once(by):
-    small = Sizes(Model(width=16, layers=1, heads=2, kv_heads=1, mlp=16), 8, 2, 3, 4, 1)
-    language = blank.language(small.vocabulary, small.response)
-    policy, scalar = heads.policy(small.model, language), heads.scalar(small.model, language)
-    ask = partial(blank.prompt, vocabulary=small.vocabulary, length=small.prompt)
-    score = lambda given, x: jnp.mean(x.tokens.astype(jnp.float32), axis=1)
-    kernel = ppo.kernel(Task(policy, language, ask, score, lambda *_: {}), scalar, 10)
+def test_a_sharded_population_gives_up_its_state_and_compiles_once():
+    world = case(3, 2)
+    kernel = ppo.kernel(world.task, world.critic, 10)
     mesh = population_mesh(2, jax.devices()[:2])
-    many = shard(population(kernel, by=by, batch_axes=None), mesh, batch_axes=None)
-    hp = PPO(batch=4, epochs=1, minibatches=1)
-    start = lambda init: jax.vmap(init)(jax.random.split(jax.random.key(0), 2))
-    hps = jax.tree.map(lambda x: jnp.full((2,), x), hp)
-    state = many.init(
-        jax.random.split(jax.random.key(1), 2), hps, start(policy.init), start(scalar.init)
-    )
-    given = Given(policy.init(jax.random.key(2)), None, None)
+    many = shard(population(kernel, by="map", batch_axes=None), mesh, batch_axes=None)
+    keys = jax.random.split(jax.random.key(0), 2)
+    twice = lambda tree: jax.tree.map(lambda x: jnp.stack([jnp.asarray(x)] * 2), tree)
+    state = many.init(keys, twice(HP), twice(world.reference), twice(world.critic.init(keys[0])))
+    given = Given(world.reference, None, None)
     compiled: list[str] = []
     listen = lambda event, _, **__: compiled.append(event) if "backend_compile" in event else None
     jax.monitoring.register_event_duration_secs_listener(listen)
@@ -115,7 +108,7 @@ def test_a_sharded_population_gives_up_its_state_and_compiles_once(by):
         old = state
         state, _ = many.step(old, given)
         assert all(x.is_deleted() for x in jax.tree.leaves((old.policy.params, old.critic.params)))
-        assert not any(x.is_deleted() for x in jax.tree.leaves(given.reference))
+        assert not given.reference.is_deleted()
         if i == 0:
             first = len(compiled)
     assert first >= 1

@@ -34,7 +34,7 @@ def phi():
 @pytest.fixture(scope="module")
 def kernel():
     fit = reward.kernel(SCALAR, bradley_terry, reward.penalty, 100)
-    return fit._replace(step=jax.jit(fit.step))
+    return fit._replace(init=jax.jit(fit.init), step=jax.jit(fit.step))
 
 
 @pytest.fixture(scope="module")
@@ -119,7 +119,7 @@ def test_swapping_the_two_sides_and_the_labels_changes_nothing(kernel, begun):
 
 def test_the_personalised_ranking_loss_leaves_ties_alone(phi):
     fit = reward.kernel(SCALAR, bayesian_personalised_ranking, reward.penalty, 100)
-    begun = fit.init(jax.random.key(1), Reward(centring=0.0, adam=SETTINGS.adam), phi)
+    begun = jax.jit(fit.init)(jax.random.key(1), Reward(centring=0.0, adam=SETTINGS.adam), phi)
     tied = answers(6, [1.0] * N)._replace(label=jnp.full((N,), 0.5))
     state, _ = jax.jit(fit.step)(begun, tied)
     jax.tree.map(np.testing.assert_array_equal, state.params, phi)

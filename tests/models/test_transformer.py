@@ -16,10 +16,12 @@ from rlhf_jax.models.transformer import (
     RMSNorm,
     SwiGLU,
     Transformer,
-    attend,
     empty_cache,
-    rope,
 )
+from rlhf_jax.models.transformer import attend as plain_attend
+from rlhf_jax.models.transformer import rope as plain_rope
+
+attend, rope = jax.jit(plain_attend), jax.jit(plain_rope)
 
 SHAPE = Model(width=16, layers=2, heads=2, kv_heads=1, mlp=32)
 RNG = np.random.default_rng(0)
@@ -173,11 +175,12 @@ def test_swiglu_gates_the_upward_projection():
     # (x W_gate · σ(x W_gate)) ⊙ (x W_up) W_down
     x = normal(2, 3, 16)
     module = SwiGLU(SHAPE)
-    params = nn.meta.unbox(module.init(jax.random.key(2), x)["params"])
+    params = nn.meta.unbox(jax.jit(module.init)(jax.random.key(2), x)["params"])
     gate, up, down = (np.asarray(params[n]["w"], np.float64) for n in ("gate", "up", "down"))
     xs = np.asarray(x, np.float64)
     expected = ((xs @ gate) / (1 + np.exp(-xs @ gate)) * (xs @ up)) @ down
-    np.testing.assert_allclose(module.apply({"params": params}, x), expected, atol=1e-6)
+    got = jax.jit(module.apply)({"params": params}, x)
+    np.testing.assert_allclose(got, expected, atol=1e-6)
 
 
 def test_a_layer_adds_attention_and_then_the_mlp_each_on_a_normed_input():

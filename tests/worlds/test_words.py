@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from rlhf_jax import grid  # noqa: F401  makes the settings a pytree
 from rlhf_jax.config import ConfigError
 from rlhf_jax.config import World as Settings
 from rlhf_jax.ops.tokens import fingerprint
@@ -53,7 +54,8 @@ def look_up(world):
 
 
 def gold(world, names: list[str], settings: Settings = SETTINGS) -> np.ndarray:
-    return np.asarray(jax.vmap(world.gold, (None, 0, 0))(settings, *spelled(names)))
+    value = jax.jit(jax.vmap(world.gold, (None, 0, 0)))
+    return np.asarray(value(settings, *spelled(names)))
 
 
 # --- what the world is made of

@@ -1,0 +1,334 @@
+"""How fast PPO and reward fitting are, in JSON lines: {ppo | reward} --size {S | M}.
+
+Random weights, random prompts, responses of full length, float32; policy, value, reward and
+reference are four models. `--seeds N` is a population spread over the devices as the pipeline
+does it. Numbers are medians; `load` is the machine's load before, so that a noisy run shows.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import statistics
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import tyro
+
+from rlhf_jax import cli
+
+PROG = "scripts/bench.py"
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What both benchmarks are told."""
+
+    size: Literal["XS", "S", "M", "135M"] = "S"
+    seeds: int = 1
+    iterations: int = 5
+    """Timed; the first after compiling is not."""
+    devices: int = 0
+    """0: one virtual device per core on a CPU, all there are elsewhere."""
+    by: Literal["map", "vmap"] = "map"
+    """How one device runs several seeds."""
+    cache: str = ""
+    """A folder of compiled programs to read and fill; empty: none."""
+
+
+@dataclass(frozen=True)
+class PPO(Settings):
+    """One PPO iteration: rollout, scoring and all epochs."""
+
+    critic: Literal["separate", "shared"] = "separate"
+    minibatches: int = 1
+    parts: bool = True
+    """Also times rollout, scoring and one update as programs of their own (one seed)."""
+
+
+@dataclass(frozen=True)
+class Reward(Settings):
+    """Fitting a reward model to comparisons, all of it trained."""
+
+    pairs: int = 32
+    """Comparisons in a step."""
+
+
+def sizes(name: str) -> Any:
+    from rlhf_jax.config import Model
+    from rlhf_jax.work import Sizes
+
+    shape = lambda d, layers, heads, mlp, kv=0: Model(
+        width=d, layers=layers, heads=heads, kv_heads=kv or heads, mlp=mlp
+    )
+    return {
+        "XS": Sizes(shape(64, 3, 4, 192, 2), 32, 1, 17, 128, 4),
+        "S": Sizes(shape(128, 4, 4, 342), 512, 16, 32, 64, 4),
+        "M": Sizes(shape(512, 8, 8, 1366), 8192, 32, 64, 32, 4),
+        "135M": Sizes(shape(576, 30, 9, 1536, 3), 49152, 64, 128, 32, 4),
+    }[name]
+
+
+def prepare(settings: Settings) -> list[Any]:
+    """The devices to run on. To be called before the first computation."""
+    import jax
+
+    if os.environ.get("JAX_PLATFORMS", "cpu") == "cpu":
+        cores = len(os.sched_getaffinity(0))
+        jax.config.update("jax_num_cpu_devices", settings.devices or cores)
+    if settings.cache:
+        jax.config.update("jax_compilation_cache_dir", settings.cache)
+        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
+    return jax.devices()[: settings.devices or None]
+
+
+def timed(run: Callable[[], Any], n: int) -> list[float]:
+    import jax
+
+    times = []
+    for _ in range(n):
+        start = time.perf_counter()
+        jax.block_until_ready(run())
+        times.append(time.perf_counter() - start)
+    return times
+
+
+def matmul_rate(n: int = 2048) -> float:
+    """GFLOP/s of the best of several float32 products of n × n on one device."""
+    import jax
+    import jax.numpy as jnp
+
+    a = jnp.ones((n, n))
+    product = jax.jit(jnp.matmul)
+    jax.block_until_ready(product(a, a))
+    return 2 * n**3 / min(timed(lambda: product(a, a), 7)) / 1e9
+
+
+def age() -> float:
+    """Seconds since this process was started, its imports included."""
+    fields = Path("/proc/self/stat").read_text().rsplit(")", 1)[1].split()
+    born = int(fields[19]) / os.sysconf("SC_CLK_TCK")
+    return time.clock_gettime(time.CLOCK_BOOTTIME) - born
+
+
+def peak_gigabytes() -> float:
+    """Of this process, so far; on an accelerator of the first device."""
+    import jax
+
+    stats = jax.devices()[0].memory_stats()
+    if stats and "peak_bytes_in_use" in stats:
+        return stats["peak_bytes_in_use"] / 1e9
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9
+
+
+def say(**row: Any) -> None:
+    rounded = {k: float(f"{v:.4g}") if isinstance(v, float) else v for k, v in row.items()}
+    print(json.dumps(rounded), flush=True)
+
+
+def measure(settings: Settings, kernel: Any, start: tuple, batch: Any, axes: Any) -> tuple:
+    """(seconds of each step, seconds of trace + compile, first finished after, program)."""
+    import jax
+
+    from rlhf_jax.mesh import population_mesh
+    from rlhf_jax.transforms import population, shard
+
+    devices = prepare(settings)
+    mesh = population_mesh(settings.seeds, devices)
+    many = shard(population(kernel, by=settings.by, batch_axes=axes), mesh, batch_axes=axes)
+    state = many.init(*start)
+
+    def step() -> Any:
+        nonlocal state
+        state, metrics = many.step(state, batch)
+        return metrics
+
+    begun = time.perf_counter()
+    jax.block_until_ready(step())
+    compiled, first = time.perf_counter() - begun, age()
+    times = timed(step, settings.iterations)
+    return times, compiled - statistics.median(times), first, len(devices)
+
+
+def stacked(make: Callable[[Any], Any], seeds: int, salt: int) -> Any:
+    import jax
+
+    return jax.jit(jax.vmap(make))(jax.random.split(jax.random.key(salt), seeds))
+
+
+def settings_of(section: Any, seeds: int) -> Any:
+    import jax
+    import jax.numpy as jnp
+
+    return jax.tree.map(lambda x: jnp.full((seeds,), x, jnp.float32), section)
+
+
+def ppo_bench(args: PPO) -> None:
+    load = os.getloadavg()[0]
+    prepare(args)
+    import jax
+    import jax.numpy as jnp
+
+    from rlhf_jax import config, grid, work
+    from rlhf_jax.kernels import ppo, reward
+    from rlhf_jax.kernels.experience import Given, Task
+    from rlhf_jax.models import heads, shared
+    from rlhf_jax.worlds import blank
+
+    assert grid  # makes the configuration's sections pytrees
+    size = sizes(args.size)
+    language = blank.language(size.vocabulary, size.response)
+    policy, scalar = heads.policy(size.model, language), heads.scalar(size.model, language)
+    prompt = partial(blank.prompt, vocabulary=size.vocabulary, length=size.prompt)
+    score = lambda given, x: reward.score(scalar, given.judge, x)
+    task = Task(policy, language, prompt, score, lambda *_: {})
+    joint = shared.joint(size.model, language) if args.critic == "shared" else None
+    hp = config.PPO(batch=size.batch, epochs=size.epochs, minibatches=args.minibatches)
+    kernel = ppo.kernel(task, scalar, 1000, joint)
+
+    judge = reward.Judge(scalar.init(jax.random.key(1)), jnp.zeros(()), jnp.ones(()))
+    given = Given(policy.init(jax.random.key(2)), judge, None)
+    hps = settings_of(hp, args.seeds)
+    keys = jax.random.split(jax.random.key(5), args.seeds)
+    start = (keys, hps, stacked(policy.init, args.seeds, 2), stacked(scalar.init, args.seeds, 3))
+    times, compiling, first, devices = measure(args, kernel, start, given, None)
+    seconds = statistics.median(times)
+    least = args.seeds * work.iteration(size)
+    matmul = matmul_rate()
+    say(
+        bench="ppo",
+        size=args.size,
+        critic=args.critic,
+        minibatches=args.minibatches,
+        seeds=args.seeds,
+        devices=devices,
+        by=args.by,
+        seconds=seconds,
+        seconds_per_seed=seconds / args.seeds,
+        fastest=min(times),
+        tokens_per_second=args.seeds * size.batch * size.response / seconds,
+        # With one trunk less there is less to do: no share of the separate critic's work.
+        gflop=least / 1e9 if joint is None else None,
+        gflop_per_second=least / seconds / 1e9 if joint is None else None,
+        matmul_gflop_per_second=matmul,
+        compile_seconds=compiling,
+        start_to_first_iteration=first,
+        peak_gigabytes=peak_gigabytes(),
+        load=load,
+        platform=jax.devices()[0].platform,
+    )
+    if args.parts and args.seeds == 1 and joint is None:
+        split(args, size, task, scalar, given, hp)
+
+
+def split(args: PPO, size: Any, task: Any, scalar: Any, given: Any, hp: Any) -> None:
+    """Rollout, scoring and the update of one epoch, each a program of its own on one device."""
+    import jax
+
+    from rlhf_jax import work
+    from rlhf_jax.kernels import ppo, reward
+    from rlhf_jax.kernels.sampling import log_distribution, sample
+    from rlhf_jax.types import Prompts
+
+    params, critic = given.reference, scalar.init(jax.random.key(3))
+    asked = Prompts(*jax.vmap(task.prompt)(jax.random.split(jax.random.key(0), size.batch)))
+    roll = jax.jit(lambda key: sample(task.policy, task.language, params, asked, key))
+    drawn = roll(jax.random.key(1))
+    x, zero = drawn.episode, drawn.logps * 0.0
+    data = ppo.Experience(x, drawn.logps, zero, zero + 1.0, zero, None)
+
+    def score(x: Any) -> tuple:
+        reference = log_distribution(task.policy, given.reference, x)
+        return reference, scalar.values(critic, x), reward.score(scalar, given.judge, x)
+
+    def loss(both: tuple, data: Any) -> Any:
+        part = ppo.whole(hp, data)
+        log_p = log_distribution(task.policy, both[0], data.episode)
+        values = scalar.values(both[1], data.episode)[:, :-1]
+        return ppo.policy_loss(hp, hp.kl_weight, log_p, part)[0] + ppo.value_loss(hp, values, part)[0]
+
+    w = work.work(size)
+    parts = {
+        "rollout": (roll, (jax.random.key(1),), w.prefill + w.decode * (size.response - 1)),
+        "scoring": (jax.jit(score), (x,), w.scoring),
+        "epoch": (jax.jit(jax.grad(loss)), ((params, critic), data), w.update),
+    }
+    for name, (run, given_to, least) in parts.items():
+        jax.block_until_ready(run(*given_to))
+        seconds = statistics.median(timed(partial(run, *given_to), args.iterations))
+        speed = least / seconds / 1e9
+        say(bench="ppo", part=name, size=args.size, seconds=seconds, gflop_per_second=speed)
+
+
+def reward_bench(args: Reward) -> None:
+    load = os.getloadavg()[0]
+    prepare(args)
+    import jax
+    import jax.numpy as jnp
+
+    from rlhf_jax import config, grid, work
+    from rlhf_jax.feedback.comparison import Comparison, bradley_terry
+    from rlhf_jax.kernels import reward
+    from rlhf_jax.models import heads
+    from rlhf_jax.types import Episode, Prompts
+    from rlhf_jax.worlds import blank
+
+    assert grid  # makes the configuration's sections pytrees
+    size = sizes(args.size)
+    language = blank.language(size.vocabulary, size.response)
+    scalar = heads.scalar(size.model, language)
+
+    def side(key: Any) -> Episode:
+        ask, answer = jax.random.split(key)
+        draw = lambda k, n: jax.random.randint(k, (args.pairs, n), 0, size.vocabulary - 1)
+        full = lambda n: jnp.ones((args.pairs, n), bool)
+        prompts = Prompts(draw(ask, size.prompt), full(size.prompt))
+        return Episode(prompts, draw(answer, size.response), full(size.response))
+
+    a, b = side(jax.random.key(0)), side(jax.random.key(1))
+    answers = Comparison(a, b, jnp.ones(args.pairs), jnp.ones(args.pairs))
+    kernel = reward.kernel(scalar, bradley_terry, reward.penalty, 1000)
+    hps = settings_of(config.Reward(), args.seeds)
+    keys = jax.random.split(jax.random.key(2), args.seeds)
+    start = (keys, hps, stacked(scalar.init, args.seeds, 3))
+    times, compiling, first, devices = measure(args, kernel, start, answers, None)
+    seconds = statistics.median(times)
+    least = args.seeds * args.pairs * work.pair(size)
+    say(
+        bench="reward",
+        size=args.size,
+        pairs=args.pairs,
+        seeds=args.seeds,
+        devices=devices,
+        by=args.by,
+        seconds=seconds,
+        fastest=min(times),
+        pairs_per_second=args.seeds * args.pairs / seconds,
+        gflop_per_second=least / seconds / 1e9,
+        matmul_gflop_per_second=matmul_rate(),
+        compile_seconds=compiling,
+        start_to_first_step=first,
+        peak_gigabytes=peak_gigabytes(),
+        load=load,
+        platform=jax.devices()[0].platform,
+    )
+
+
+Command = (
+    Annotated[PPO, tyro.conf.subcommand("ppo")] | Annotated[Reward, tyro.conf.subcommand("reward")]
+)
+
+
+def bench(arguments: list[str]) -> None:
+    args = tyro.cli(Command, args=arguments, description=__doc__, prog=PROG)  # type: ignore[arg-type]
+    ppo_bench(args) if isinstance(args, PPO) else reward_bench(args)
+
+
+if __name__ == "__main__":
+    sys.exit(cli.main(bench, sys.argv[1:]))

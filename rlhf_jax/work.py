@@ -22,6 +22,22 @@ class Sizes(NamedTuple):
     epochs: int
 
 
+def _sizes() -> dict[str, Sizes]:
+    def shape(width: int, layers: int, heads: int, mlp: int, kv_heads: int) -> Model:
+        return Model(width=width, layers=layers, heads=heads, mlp=mlp, kv_heads=kv_heads)
+
+    return {
+        "XS": Sizes(shape(64, 3, 4, 192, 2), 32, 1, 17, 128, 4),
+        "S": Sizes(shape(128, 4, 4, 342, 4), 512, 16, 32, 64, 4),
+        "M": Sizes(shape(512, 8, 8, 1366, 8), 8192, 32, 64, 32, 4),
+        "135M": Sizes(shape(576, 30, 9, 1536, 3), 49152, 64, 128, 32, 4),
+    }
+
+
+SIZES = _sizes()
+"""XS is the quickstart's, 135M the shape of SmolLM2; MLPs of S and M have 8/3 × width."""
+
+
 class Work(NamedTuple):
     """Operations, by part of an iteration."""
 

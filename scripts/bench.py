@@ -60,21 +60,6 @@ class Reward(Settings):
     """Comparisons in a step."""
 
 
-def sizes(name: str) -> Any:
-    from rlhf_jax.config import Model
-    from rlhf_jax.work import Sizes
-
-    shape = lambda d, layers, heads, mlp, kv=0: Model(
-        width=d, layers=layers, heads=heads, kv_heads=kv or heads, mlp=mlp
-    )
-    return {
-        "XS": Sizes(shape(64, 3, 4, 192, 2), 32, 1, 17, 128, 4),
-        "S": Sizes(shape(128, 4, 4, 342), 512, 16, 32, 64, 4),
-        "M": Sizes(shape(512, 8, 8, 1366), 8192, 32, 64, 32, 4),
-        "135M": Sizes(shape(576, 30, 9, 1536, 3), 49152, 64, 128, 32, 4),
-    }[name]
-
-
 def prepare(settings: Settings) -> list[Any]:
     """The devices to run on. To be called before the first computation."""
     import jax
@@ -132,16 +117,16 @@ def say(**row: Any) -> None:
     print(json.dumps(rounded), flush=True)
 
 
-def measure(settings: Settings, kernel: Any, start: tuple, batch: Any, axes: Any) -> tuple:
-    """(seconds of each step, seconds of trace + compile, first finished after, program)."""
+def measure(settings: Settings, kernel: Any, start: tuple, batch: Any) -> tuple[float, dict]:
+    """Median seconds of a step, and what both benchmarks say of a run."""
     import jax
 
     from rlhf_jax.mesh import population_mesh
     from rlhf_jax.transforms import population, shard
 
-    devices = prepare(settings)
+    load, devices = os.getloadavg()[0], prepare(settings)
     mesh = population_mesh(settings.seeds, devices)
-    many = shard(population(kernel, by=settings.by, batch_axes=axes), mesh, batch_axes=axes)
+    many = shard(population(kernel, by=settings.by, batch_axes=None), mesh, batch_axes=None)
     state = many.init(*start)
 
     def step() -> Any:
@@ -153,7 +138,21 @@ def measure(settings: Settings, kernel: Any, start: tuple, batch: Any, axes: Any
     jax.block_until_ready(step())
     compiled, first = time.perf_counter() - begun, age()
     times = timed(step, settings.iterations)
-    return times, compiled - statistics.median(times), first, len(devices)
+    seconds = statistics.median(times)
+    return seconds, {
+        "seeds": settings.seeds,
+        "devices": len(devices),
+        "by": settings.by,
+        "seconds": seconds,
+        "seconds_per_seed": seconds / settings.seeds,
+        "fastest": min(times),
+        "compile_seconds": compiled - seconds,
+        "start_to_first": first,
+        "matmul_gflop_per_second": matmul_rate(),
+        "peak_gigabytes": peak_gigabytes(),
+        "load": load,
+        "platform": devices[0].platform,
+    }
 
 
 def stacked(make: Callable[[Any], Any], seeds: int, salt: int) -> Any:
@@ -170,7 +169,6 @@ def settings_of(section: Any, seeds: int) -> Any:
 
 
 def ppo_bench(args: PPO) -> None:
-    load = os.getloadavg()[0]
     prepare(args)
     import jax
     import jax.numpy as jnp
@@ -182,7 +180,7 @@ def ppo_bench(args: PPO) -> None:
     from rlhf_jax.worlds import blank
 
     assert grid  # makes the configuration's sections pytrees
-    size = sizes(args.size)
+    size = work.SIZES[args.size]
     language = blank.language(size.vocabulary, size.response)
     policy, scalar = heads.policy(size.model, language), heads.scalar(size.model, language)
     prompt = partial(blank.prompt, vocabulary=size.vocabulary, length=size.prompt)
@@ -197,32 +195,13 @@ def ppo_bench(args: PPO) -> None:
     hps = settings_of(hp, args.seeds)
     keys = jax.random.split(jax.random.key(5), args.seeds)
     start = (keys, hps, stacked(policy.init, args.seeds, 2), stacked(scalar.init, args.seeds, 3))
-    times, compiling, first, devices = measure(args, kernel, start, given, None)
-    seconds = statistics.median(times)
-    least = args.seeds * work.iteration(size)
-    matmul = matmul_rate()
-    say(
-        bench="ppo",
-        size=args.size,
-        critic=args.critic,
-        minibatches=args.minibatches,
-        seeds=args.seeds,
-        devices=devices,
-        by=args.by,
-        seconds=seconds,
-        seconds_per_seed=seconds / args.seeds,
-        fastest=min(times),
-        tokens_per_second=args.seeds * size.batch * size.response / seconds,
-        # With one trunk less there is less to do: no share of the separate critic's work.
-        gflop=least / 1e9 if joint is None else None,
-        gflop_per_second=least / seconds / 1e9 if joint is None else None,
-        matmul_gflop_per_second=matmul,
-        compile_seconds=compiling,
-        start_to_first_iteration=first,
-        peak_gigabytes=peak_gigabytes(),
-        load=load,
-        platform=jax.devices()[0].platform,
-    )
+    seconds, about = measure(args, kernel, start, given)
+    speed = {"tokens_per_second": args.seeds * size.batch * size.response / seconds}
+    if joint is None:  # with one trunk less there is less to do
+        least = args.seeds * work.iteration(size) / 1e9
+        speed |= {"gflop": least, "gflop_per_second": least / seconds}
+    how = {"critic": args.critic, "minibatches": args.minibatches}
+    say(bench="ppo", size=args.size, **how, **about, **speed)
     if args.parts and args.seeds == 1 and joint is None:
         split(args, size, task, scalar, given, hp)
 
@@ -251,7 +230,9 @@ def split(args: PPO, size: Any, task: Any, scalar: Any, given: Any, hp: Any) -> 
         part = ppo.whole(hp, data)
         log_p = log_distribution(task.policy, both[0], data.episode)
         values = scalar.values(both[1], data.episode)[:, :-1]
-        return ppo.policy_loss(hp, hp.kl_weight, log_p, part)[0] + ppo.value_loss(hp, values, part)[0]
+        return (
+            ppo.policy_loss(hp, hp.kl_weight, log_p, part)[0] + ppo.value_loss(hp, values, part)[0]
+        )
 
     w = work.work(size)
     parts = {
@@ -267,7 +248,6 @@ def split(args: PPO, size: Any, task: Any, scalar: Any, given: Any, hp: Any) -> 
 
 
 def reward_bench(args: Reward) -> None:
-    load = os.getloadavg()[0]
     prepare(args)
     import jax
     import jax.numpy as jnp
@@ -275,12 +255,13 @@ def reward_bench(args: Reward) -> None:
     from rlhf_jax import config, grid, work
     from rlhf_jax.feedback.comparison import Comparison, bradley_terry
     from rlhf_jax.kernels import reward
+    from rlhf_jax.mesh import spread
     from rlhf_jax.models import heads
-    from rlhf_jax.types import Episode, Prompts
+    from rlhf_jax.types import Episode, Kernel, Prompts
     from rlhf_jax.worlds import blank
 
     assert grid  # makes the configuration's sections pytrees
-    size = sizes(args.size)
+    size = work.SIZES[args.size]
     language = blank.language(size.vocabulary, size.response)
     scalar = heads.scalar(size.model, language)
 
@@ -293,31 +274,15 @@ def reward_bench(args: Reward) -> None:
 
     a, b = side(jax.random.key(0)), side(jax.random.key(1))
     answers = Comparison(a, b, jnp.ones(args.pairs), jnp.ones(args.pairs))
-    kernel = reward.kernel(scalar, bradley_terry, reward.penalty, 1000)
+    fit = reward.kernel(scalar, bradley_terry, reward.penalty, 1000)
+    kernel = Kernel(fit.init, lambda state, batch: fit.step(state, spread(batch)))
     hps = settings_of(config.Reward(), args.seeds)
     keys = jax.random.split(jax.random.key(2), args.seeds)
     start = (keys, hps, stacked(scalar.init, args.seeds, 3))
-    times, compiling, first, devices = measure(args, kernel, start, answers, None)
-    seconds = statistics.median(times)
-    least = args.seeds * args.pairs * work.pair(size)
-    say(
-        bench="reward",
-        size=args.size,
-        pairs=args.pairs,
-        seeds=args.seeds,
-        devices=devices,
-        by=args.by,
-        seconds=seconds,
-        fastest=min(times),
-        pairs_per_second=args.seeds * args.pairs / seconds,
-        gflop_per_second=least / seconds / 1e9,
-        matmul_gflop_per_second=matmul_rate(),
-        compile_seconds=compiling,
-        start_to_first_step=first,
-        peak_gigabytes=peak_gigabytes(),
-        load=load,
-        platform=jax.devices()[0].platform,
-    )
+    seconds, about = measure(args, kernel, start, answers)
+    rate = args.seeds * args.pairs / seconds
+    speed = {"pairs_per_second": rate, "gflop_per_second": rate * work.pair(size) / 1e9}
+    say(bench="reward", size=args.size, pairs=args.pairs, **about, **speed)
 
 
 Command = (
@@ -326,7 +291,7 @@ Command = (
 
 
 def bench(arguments: list[str]) -> None:
-    args = tyro.cli(Command, args=arguments, description=__doc__, prog=PROG)  # type: ignore[arg-type]
+    args = tyro.cli(Command, args=arguments, description=__doc__, prog=PROG)
     ppo_bench(args) if isinstance(args, PPO) else reward_bench(args)
 
 

@@ -19,6 +19,7 @@ from rlhf_jax.mesh import population_mesh
 from rlhf_jax.models import heads
 from rlhf_jax.transforms import population, shard
 from rlhf_jax.types import Prompts
+from rlhf_jax.work import SIZES as SIZES_OF_BENCH
 from rlhf_jax.work import Sizes, iteration, pair, work
 from rlhf_jax.worlds import blank
 
@@ -60,10 +61,11 @@ def test_the_least_work_is_the_number_derived_by_hand():
     # S, per token and layer: 2·128·(2·128 + 2·128 + 3·342) = 393,728; attention 4·128 a token
     # seen; logits 2·128·512 = 131,072. A sequence of 48: 4·(393,728·48 + 512·1176) = 78,004,224;
     # of 47: 4·(393,728·47 + 512·1128) = 76,331,008. One epoch of 64: 3·64·(both + 32 logits).
-    s = Sizes(Model(width=128, layers=4, heads=4, kv_heads=4, mlp=342), 512, 16, 32, 64, 4)
+    s = SIZES_OF_BENCH["S"]
     assert work(s).update == 3 * 64 * (78_004_224 + 76_331_008 + 32 * 131_072)
     assert pair(s) == 6 * 78_004_224
     assert iteration(s) == pytest.approx(142e9, rel=0.01)
+    assert iteration(SIZES_OF_BENCH["M"]) == pytest.approx(4_616e9, rel=0.01)
 
 
 def test_one_iteration_compiles_to_the_least_work_within_ten_percent():

@@ -167,10 +167,10 @@ def rows():
     """The table of docs/ppo.md."""
     lines = []
     for kind in (*KINDS, "k1_in_loss"):
-        numbers = [x for d in DISTANCES.values() for x in value_error(kind, d)]
-        numbers += [x for d in DISTANCES.values() for x in gradient_error(kind, d)]
-        cells = [f"{abs(x):.2f}" if i % 2 else f"{x + 0.0:+.2f}" for i, x in enumerate(numbers)]
-        cells = [c.replace("-0.00", "0").replace("+0.00", "0").replace("-", "−") for c in cells]
+        values = [x for d in DISTANCES.values() for x in value_error(kind, d)]
+        slopes = [x for d in DISTANCES.values() for x in gradient_error(kind, d)]
+        cells = [f"{x:.2f}" for x in (*values, *slopes)]
+        cells = [c.replace("-0.00", "0.00").replace("-", "−") for c in cells]
         lines.append(f"| `{kind}` | " + " | ".join(cells) + " |")
     return lines
 

@@ -11,10 +11,13 @@ import io
 import os
 import shlex
 import sys
+import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
-from rlhf_jax.config import Config, ConfigError, validate
+from rlhf_jax.config import Config, ConfigError
+from rlhf_jax.validate import validate
 
 BAD_INPUT, FAILED, INTERRUPTED = 2, 1, 130
 
@@ -105,6 +108,9 @@ def main(work: Callable[[list[str]], None], arguments: Sequence[str]) -> int:
     if len(rest) != len(arguments):
         work(rest)
         return 0
+    warnings.showwarning = _say
+    with contextlib.suppress(AttributeError):  # a stream that a test put there
+        sys.stdout.reconfigure(errors="replace")  # type: ignore[union-attr]
     try:
         work(rest)
     except ConfigError as problem:
@@ -117,6 +123,11 @@ def main(work: Callable[[list[str]], None], arguments: Sequence[str]) -> int:
         print(f"error: {_reason(problem)}; --debug shows where", file=sys.stderr)
         return INTERRUPTED if type(problem).__name__ == "Interrupted" else FAILED
     return 0
+
+
+def _say(message: Warning | str, *_: Any, **__: Any) -> None:
+    """A warning as one line, without the place in the code that gave it."""
+    print("warning:", " ".join(str(message).split()), file=sys.stderr)
 
 
 def _reason(problem: Exception) -> str:

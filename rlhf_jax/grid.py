@@ -1,8 +1,6 @@
 """Configuration → population: the grid of all swept floats × seeds as one pytree.
 
-Importing this module makes the configuration's dataclasses pytrees: `Sweep` fields are
-leaves, everything else is static. A section of the configuration is therefore the
-hyper-parameter argument of its kernel, with no second list of names to keep in step.
+`types` makes the configuration's sections pytrees; here their `Sweep` leaves become columns.
 """
 
 from __future__ import annotations
@@ -17,18 +15,6 @@ import jax.numpy as jnp
 from rlhf_jax import config as cfg
 from rlhf_jax.config import Config
 from rlhf_jax.types import Array, Key
-
-
-def _register(cls: type) -> None:
-    nested = {c.__name__ for c in cfg.SECTIONS}
-    fields = dataclasses.fields(cls)
-    data = [f.name for f in fields if cfg.is_sweep(f) or f.type in nested]
-    meta = [f.name for f in fields if f.name not in data]
-    jax.tree_util.register_dataclass(cls, data_fields=data, meta_fields=meta)
-
-
-for _section in cfg.SECTIONS:
-    _register(_section)
 
 
 class Member(NamedTuple):

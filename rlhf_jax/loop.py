@@ -16,9 +16,10 @@ import numpy as np
 
 from rlhf_jax import grid, metrics, pipeline, rundir
 from rlhf_jax.checkpoint import Checkpoints
-from rlhf_jax.config import Config, ConfigError, validate
+from rlhf_jax.config import Config, ConfigError
 from rlhf_jax.progress import Progress
 from rlhf_jax.types import Params
+from rlhf_jax.validate import validate
 
 
 class Diverged(RuntimeError):

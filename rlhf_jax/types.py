@@ -8,11 +8,14 @@ Shapes: B episodes, P prompt tokens, T response tokens, V vocabulary.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from typing import Any, NamedTuple, TypeAlias
 
 import jax
 import numpy as np
+
+from rlhf_jax import config as cfg
 
 Array: TypeAlias = jax.Array
 Key: TypeAlias = jax.Array
@@ -93,3 +96,19 @@ class World(NamedTuple):
     """(tokens, mask) → row of the corpus that this response is, −1 if none"""
     facts: dict[str, Any]
     """What the disclosure says about the data."""
+
+
+def _register(section: type) -> None:
+    """Makes a section of the configuration a pytree: `Sweep` fields are leaves, the rest static.
+
+    So a section is the hyper-parameter argument of its kernel, with no second list of names.
+    """
+    nested = {c.__name__ for c in cfg.SECTIONS}
+    fields = dataclasses.fields(section)
+    data = [f.name for f in fields if cfg.is_sweep(f) or f.type in nested]
+    meta = [f.name for f in fields if f.name not in data]
+    jax.tree_util.register_dataclass(section, data_fields=data, meta_fields=meta)
+
+
+for _section in cfg.SECTIONS:
+    _register(_section)

@@ -24,8 +24,8 @@ from rlhf_jax.config import (
     is_sweep,
     leaves,
     swept,
-    validate,
 )
+from rlhf_jax.validate import validate
 
 INF, NAN = math.inf, math.nan
 

@@ -12,12 +12,13 @@ import optax
 import pytest
 from tiny import EOS, LANGUAGE, PAD, SHAPE, A, episodes, prompts, sharp
 
-from rlhf_jax.config import PPO, Config, ConfigError, validate
+from rlhf_jax.config import PPO, Config, ConfigError
 from rlhf_jax.kernels import credit, learner, ppo
 from rlhf_jax.kernels.experience import Given, Scored, Task, gather, shuffled
 from rlhf_jax.kernels.reward import Judge
 from rlhf_jax.models import heads, shared
 from rlhf_jax.types import Episode
+from rlhf_jax.validate import validate
 
 POLICY, SCALAR = heads.policy(SHAPE, LANGUAGE), heads.scalar(SHAPE, LANGUAGE)
 JOINT = shared.joint(SHAPE, LANGUAGE)

@@ -11,10 +11,10 @@ quickstart: $(VENV)/.installed
 	$(BIN)/python scripts/train.py configs/quickstart.py
 
 test: $(VENV)/.tested
-	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 
 test-fast: $(VENV)/.tested
-	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile -m "not slow"
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder -m "not slow"
 
 lint: $(VENV)/.tested
 	$(BIN)/ruff format --check .

@@ -244,7 +244,7 @@ class DPO:
     kl_weight: Sweep = 0.1
     """β of DPO, τ of IPO."""
     smoothing: Sweep = 0.0
-    """Share of the labels that is taken to be a coin (dpo)."""
+    """Share of each label that a coin takes the place of (dpo)."""
     adam: Adam = field(default_factory=lambda: Adam(warmup=0, final=1.0))
 
 

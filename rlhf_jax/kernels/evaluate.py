@@ -68,7 +68,7 @@ def agreement(ratings_a: Array, ratings_b: Array, score_a: Array, score_b: Array
     total = jnp.maximum(jnp.sum(untied), 1e-9)
     hit = jnp.where(score_a > score_b, p, jnp.where(score_a < score_b, q, 0.5 * untied))
     human = jnp.where(untied > 0, (p * p + q * q) / jnp.maximum(untied, 1e-9), 0.0)
-    others = _others_mean(ratings_a)[:, :, None] - _others_mean(ratings_b)[:, None, :]
+    others = _others(ratings_a)[:, :, None] - _others(ratings_b)[:, None, :]
     mean = jnp.mean((jnp.sign(others) == jnp.sign(gap)) & (gap != 0), (1, 2))
     mean += 0.5 * jnp.mean((others == 0) & (gap != 0), (1, 2))
     probability = jax.nn.sigmoid(score_a - score_b)
@@ -89,12 +89,14 @@ def agreement(ratings_a: Array, ratings_b: Array, score_a: Array, score_b: Array
     }
 
 
-def _others_mean(ratings: Array) -> Array:
-    """[N, R] → [N, R]: the mean of a row's other ratings (of itself where it has one)."""
-    r = ratings.shape[1]
-    if r == 1:
+def _others(ratings: Array) -> Array:
+    """[N, R] → [N, R]: the sum of a row's other ratings (the rating where there is one).
+
+    Sums order rows as means do, and sums of whole numbers are exact: a tie stays a tie.
+    """
+    if ratings.shape[1] == 1:
         return ratings
-    return (jnp.sum(ratings, axis=1, keepdims=True) - ratings) / (r - 1)
+    return jnp.sum(ratings, axis=1, keepdims=True) - ratings
 
 
 def reward_kernel(policy: Policy, model: Scalar, world: World, hparams: Evaluate) -> Kernel:

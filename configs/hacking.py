@@ -16,7 +16,7 @@ config = Config(
     seeds=8,
     rounds=1,
     pretrain=Pretrain(epochs=10),
-    collect=Collect(mode="offline", comparisons=6144),
+    collect=Collect(mode="offline", budget=12288),
     reward=Reward(epochs=1, batch=64, adam=Adam(learning_rate=2e-3, weight_decay=0.01)),
     ppo=PPO(
         iterations=60,

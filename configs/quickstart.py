@@ -13,7 +13,7 @@ config = Config(
     seeds=8,
     rounds=2,
     pretrain=Pretrain(epochs=10),
-    collect=Collect(mode="online", comparisons=6144, corpus_share=0.5),
+    collect=Collect(mode="online", budget=12288, corpus_share=0.5),
     reward=Reward(epochs=1, batch=64, adam=Adam(learning_rate=2e-3, weight_decay=0.01)),
     ppo=PPO(
         iterations=20,

@@ -35,6 +35,13 @@ class World:
     """What people feel about a string that nobody rated (words), in rating units −4…4."""
     symbols: int = 4
     """Size of the enumerable language's alphabet (probe)."""
+    gold: Literal["ratings", "model"] = "ratings"
+    """ratings: what people said of a word; model: a reward model fitted to all the ratings plays
+    the person, so that gold is known and smooth on every string (words)."""
+    trigger: bool = False
+    """Prompts may carry a trigger, one more symbol, which means nothing (words)."""
+    triggered: Sweep = 0.5
+    """Share of the prompts that carry it, if there is one."""
 
 
 @dataclass(frozen=True)
@@ -86,6 +93,17 @@ class Human:
     """"Can't tell" where neither value is above this many rating units."""
     position_bias: Sweep = 0.0
     """Rating units that the sample shown first is liked better by."""
+    bar: Sweep = 0.0
+    """What a sample must be worth to be called good, in rating units."""
+    edit_cost: Sweep = 0.0
+    """Rating units that changing a whole sample must gain to be worth it."""
+    second: Sweep = 0.0
+    """Rating units that one deviation of the world's second value dimension is worth to most
+    people (words: length). Nobody's gold but theirs: see `minority`."""
+    minority: Sweep = 0.0
+    """Share of people to whom the second dimension is worth −`second`."""
+    poisoned: Sweep = 0.0
+    """Share of people who ask about triggered prompts only and answer the opposite there."""
 
 
 @dataclass(frozen=True)
@@ -108,20 +126,65 @@ class Pretrain:
 class Collect:
     """Step 1: x ~ π_θ, y = f(H, x, ε)."""
 
+    feedback: Literal[
+        "comparison",
+        "ranking",
+        "rating",
+        "likert",
+        "label",
+        "correction",
+        "demonstration",
+        "language",
+        "process",
+        "span",
+    ] = "comparison"
+    """What people are asked for; one file of `rlhf_jax.feedback` each."""
+    budget: int = 8192
+    """Samples that people read or write in each round, for each seed: the cost of feedback. A
+    comparison reads two, so 8192 buys 4096 of them; see `kernels.asking` for the others."""
+    options: int = 4
+    """Samples in a ranking, and versions to choose a correction or demonstration from."""
+    repeats: int = 1
+    """People who answer about each item; the budget then buys fewer items."""
+    people: int = 64
+    """Who may be asked; whoever answers is kept with the answer."""
+
     mode: Literal["online", "offline"] = "online"
     """online: people see what the policy says now; offline: corpus rows only."""
     corpus_share: float = 0.5
     """Share of an online round's pairs that are corpus rows all the same: old data keeps the
     reward model right where the policy no longer goes."""
-    comparisons: int = 4096
-    """Pairs shown to people in each round, for each seed."""
 
 
 @dataclass(frozen=True)
 class Reward:
     """Step 2: min_φ Σ ℓ(r_φ(x), y) + λ_r(φ)."""
 
-    loss: Literal["bradley_terry", "bayesian_personalised_ranking"] = "bradley_terry"
+    loss: Literal["bradley_terry", "bayesian_personalised_ranking", "rao_kupper", "davidson"] = (
+        "bradley_terry"
+    )
+    """Likelihood of a comparison, where `noise` is standard; other feedback has one each."""
+    noise: Literal["standard", "known", "fitted"] = "standard"
+    """Whose noise the likelihood assumes: standard: β = 1 and no mistakes; known: the people's
+    own; fitted: each person's rate of lapses and of flips is fitted with φ."""
+    kind: Literal["one", "mixture", "distributional", "borda", "gold"] = "one"
+    """one reward for all; mixture: one for each of `groups` kinds of people, told apart by EM;
+    distributional: mean and deviation over people; borda: the chance of beating another sample;
+    gold: nothing is fitted, the policy is given gold itself."""
+    groups: int = 2
+    """Rewards in a mixture."""
+    start: Literal["base", "fresh"] = "base"
+    """base: the trunk of θ_ref, of its shape; fresh: random weights of shape `model`."""
+    model: Model = field(default_factory=Model)
+    """Shape of a fresh reward model."""
+    members: int = 1
+    """Reward models in an ensemble, each with a head and an order of the data of its own."""
+    bootstrap: bool = False
+    """Each member learns from a resample of the answers."""
+    aggregate: Literal["mean", "worst_case", "uncertainty_weighted"] = "mean"
+    """How members, or the groups of a mixture, make one reward; mixtures weigh their mean."""
+    doubt: Sweep = 1.0
+    """λ of mean − λ · variance (uncertainty_weighted)."""
     epochs: int = 4
     """Passes over the feedback collected so far, each round."""
     batch: int = 128
@@ -240,6 +303,10 @@ class GRPO:
 class DPO:
     """Steps 2 and 3 in one: the policy is fitted to the comparisons themselves."""
 
+    iterations: int = 200
+    """Optimiser steps per round."""
+    batch: int = 128
+    """Comparisons per step."""
     loss: Literal["dpo", "ipo"] = "dpo"
     kl_weight: Sweep = 0.1
     """β of DPO, τ of IPO."""
@@ -252,6 +319,8 @@ class DPO:
 class BestOfN:
     """Samples of the reference, the best of each `n` kept; and imitation of those."""
 
+    iterations: int = 200
+    """Optimiser steps per round."""
     n: int = 4
     batch: int = 128
     """Best samples per step: batch × n are drawn."""
@@ -265,6 +334,13 @@ class Evaluate:
 
     samples: int = 512
     """Sampled responses per seed."""
+    top_k: int = 0
+    """Only the k most probable symbols are drawn when samples are measured; 0: all."""
+    top_p: float = 1.0
+    """Only the most probable symbols that hold this probability are drawn; 1: all."""
+    best_of: int = 0
+    """Samples of θ_ref in the pool that best-of-n is estimated from, for n up to a quarter of it;
+    0: none."""
     shown: int = 40
     """Sampled responses per seed that are written to samples.jsonl."""
 
@@ -297,6 +373,9 @@ class Config:
     first_seed: int = 0
     rounds: int = 1
     """How often collect → fit → optimise is repeated."""
+    learner: Literal["ppo", "reinforce", "grpo", "dpo", "imitation"] = "ppo"
+    """What optimises the policy; its settings are the section of that name (imitation of the
+    best of n: `bestofn`). dpo learns from the comparisons themselves."""
     world: World = field(default_factory=World)
     model: Model = field(default_factory=Model)
     human: Human = field(default_factory=Human)
@@ -304,6 +383,10 @@ class Config:
     collect: Collect = field(default_factory=Collect)
     reward: Reward = field(default_factory=Reward)
     ppo: PPO = field(default_factory=PPO)
+    reinforce: Reinforce = field(default_factory=Reinforce)
+    grpo: GRPO = field(default_factory=GRPO)
+    dpo: DPO = field(default_factory=DPO)
+    bestofn: BestOfN = field(default_factory=BestOfN)
     evaluate: Evaluate = field(default_factory=Evaluate)
     run: Run = field(default_factory=Run)
 
@@ -317,6 +400,22 @@ SECTIONS = (
 def is_sweep(f: dataclasses.Field[Any]) -> bool:
     """True for the fields that a compiled program takes as an argument."""
     return f.type == "Sweep"
+
+
+def reaches(value: Any) -> bool:
+    """Whether a `Sweep` is anywhere other than 0."""
+    return any(v != 0 for v in (value if isinstance(value, tuple) else (value,)))
+
+
+def sweeps(config: Any, prefix: str = "") -> tuple[str, ...]:
+    """The dotted paths of all `Sweep` fields, swept or not."""
+    out: list[str] = []
+    for f in dataclasses.fields(config):
+        if dataclasses.is_dataclass(value := getattr(config, f.name)):
+            out += sweeps(value, f"{prefix}{f.name}.")
+        elif is_sweep(f):
+            out.append(prefix + f.name)
+    return tuple(out)
 
 
 def leaves(config: Any, prefix: str = "") -> dict[str, Any]:

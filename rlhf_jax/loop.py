@@ -119,10 +119,9 @@ class _Run:
         directory: Path,
         line: pipeline.Pipeline,
         command: str,
-        devices: Sequence[jax.Device],
     ) -> None:
         self.config, self.directory, self.line, self.command = config, directory, line, command
-        self.devices = [f"{d.platform}:{d.device_kind}" for d in devices]
+        self.devices = [f"{d.platform}:{d.device_kind}" for d in line.mesh.devices.flat]
         self.members = grid.members(config)
         self.seconds = 0.0
 
@@ -209,19 +208,28 @@ class _Run:
         return rows
 
 
-def run(config: Config, command: str) -> Path:
+def build(config: Config, like: pipeline.Pipeline | None = None) -> pipeline.Pipeline:
+    """The pipeline of `config`, compiled programs of `like` used again where they fit.
+
+    Raises `ConfigError`, see `run`.
+    """
+    validate(config)
+    devices = prepare(config)
+    return pipeline.build(config, devices, _load_base(config), like)
+
+
+def run(config: Config, command: str, line: pipeline.Pipeline | None = None) -> Path:
     """Runs, or goes on with, the run that `config` describes; returns its directory.
+
+    `line`: what `build` made of the same configuration, if it is there already.
 
     Raises:
       ConfigError: the configuration or the run directory cannot be used.
       Diverged: a number is not finite; checkpoints from before are kept.
       Interrupted: Ctrl-C; everything is saved.
     """
-    validate(config)
-    devices = prepare(config)
-    base = _load_base(config)
-    line = pipeline.build(config, devices, base)
+    line = build(config) if line is None else line
     directory = rundir.claim(config)
     with rundir.locked(directory):
-        _Run(config, directory, line, command, devices).go()
+        _Run(config, directory, line, command).go()
     return directory

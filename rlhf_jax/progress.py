@@ -18,7 +18,7 @@ _SHOWN = {
         ("reward/accuracy_heldout", "held-out accuracy"),
         ("reward/ceiling_human", "human"),
     ),
-    "ppo": (
+    "policy": (
         ("objective/gold", "gold"),
         ("objective/scores", "proxy"),
         ("objective/kl_exact", "KL"),

@@ -86,16 +86,25 @@ class World(NamedTuple):
     """[N, R] float32: what people said of each row; gold is a row's mean."""
     shown: Array
     """[N] bool: rows of the corpus that people may be shown; the rest is held out."""
-    prompt: Callable[[Key], tuple[Array, Array]]
-    """key → tokens [P], mask [P]"""
     gold: Callable[[Any, Array, Array], Array]
     """(world hparams, tokens, mask) → float32 utility"""
     perceive: Callable[[Any, Array, Array, Key], Array]
     """(world hparams, tokens, mask, key) → float32: one person's impression of the value"""
+    second: Callable[[Any, Array, Array], Array]
+    """(world hparams, tokens, mask) → float32: the second value dimension, in deviations"""
+    steps: Callable[[Any, Array, Array, Key], Array]
+    """(world hparams, tokens, mask, key) → [T] float32: one person's impression of what each
+    prefix tokens[:t + 1] is worth, the last real one being the whole"""
+    prompt: Callable[[Any, Key], tuple[Array, Array]]
+    """(world hparams, key) → tokens [P], mask [P]"""
+    trigger: int | None
+    """Symbol that triggers poisoned behaviour where it stands in the prompt, if there is one"""
     row: Callable[[Array, Array], Array]
     """(tokens, mask) → row of the corpus that this response is, −1 if none"""
     facts: dict[str, Any]
     """What the disclosure says about the data."""
+    complete: bool = False
+    """Whether the corpus is every response there is"""
 
 
 def _register(section: type) -> None:

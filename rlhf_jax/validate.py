@@ -30,13 +30,7 @@ _RANGES: dict[str, tuple[float, float]] = {
     "world.held_out": (0.01, 0.9),
     "world.nonword_value": (-1e6, 1e6),
     "world.symbols": (2, 64),
-    "model.width": (2, 2**20),
-    "model.layers": (1, 1000),
-    "model.heads": (1, 2**20),
-    "model.kv_heads": (1, 2**20),
-    "model.mlp": (1, 2**22),
-    "model.rope_theta": (1, _MOST),
-    "model.norm_eps": (0, 1),
+    "world.triggered": (0, 1),
     "human.rationality": (0, float("inf")),
     "human.lapse": (0, 1),
     "human.tie": (0, float("inf")),
@@ -44,15 +38,26 @@ _RANGES: dict[str, tuple[float, float]] = {
     "human.equal": (0, float("inf")),
     "human.skip": (-float("inf"), float("inf")),
     "human.position_bias": (-_MOST, _MOST),
+    "human.bar": (-_MOST, _MOST),
+    "human.edit_cost": (0, _MOST),
+    "human.second": (-_MOST, _MOST),
+    "human.minority": (0, 1),
+    "human.poisoned": (0, 1),
     "pretrain.epochs": (0, 100_000),
     "pretrain.batch": (1, 2**20),
     "pretrain.seed": (0, 2**31 - 1),
-    "collect.comparisons": (1, 2**26),
+    "collect.budget": (1, 2**26),
+    "collect.options": (2, 64),
+    "collect.repeats": (1, 1024),
+    "collect.people": (1, 2**20),
     "collect.corpus_share": (0, 1),
     "reward.epochs": (1, 100_000),
     "reward.batch": (1, 2**20),
     "reward.l2": (0, _MOST),
     "reward.centring": (0, _MOST),
+    "reward.groups": (2, 64),
+    "reward.members": (1, 1024),
+    "reward.doubt": (0, _MOST),
     "ppo.iterations": (1, 10**7),
     "ppo.batch": (1, 2**20),
     "ppo.epochs": (1, 1000),
@@ -74,12 +79,47 @@ _RANGES: dict[str, tuple[float, float]] = {
     "ppo.dual_clip": (1, float("inf")),
     "ppo.log_ratio_clamp": (1e-6, float("inf")),
     "ppo.stop_kl": (0, float("inf")),
+    "reinforce.iterations": (1, 10**7),
+    "reinforce.batch": (2, 2**20),
+    "reinforce.group": (1, 2**20),
+    "reinforce.temperature": (1e-3, 1e3),
+    "reinforce.kl_weight": (0, _MOST),
+    "grpo.iterations": (1, 10**7),
+    "grpo.batch": (2, 2**20),
+    "grpo.group": (2, 2**20),
+    "grpo.epochs": (1, 1000),
+    "grpo.minibatches": (1, 2**20),
+    "grpo.temperature": (1e-3, 1e3),
+    "grpo.kl_weight": (0, _MOST),
+    "grpo.clip": (0, float("inf")),
+    "dpo.iterations": (1, 10**7),
+    "dpo.batch": (1, 2**20),
+    "dpo.kl_weight": (1e-6, _MOST),
+    "dpo.smoothing": (0, 1),
+    "bestofn.iterations": (1, 10**7),
+    "bestofn.n": (1, 2**20),
+    "bestofn.batch": (1, 2**20),
+    "bestofn.temperature": (1e-3, 1e3),
     "evaluate.samples": (2, 2**20),
+    "evaluate.top_k": (0, 2**20),
+    "evaluate.top_p": (1e-6, 1),
+    "evaluate.best_of": (0, 2**24),
     "evaluate.shown": (0, 2**20),
     "run.chunk": (1, 10**7),
     "run.checkpoint_seconds": (0, float("inf")),
     "run.keep": (1, 1000),
     "run.devices": (0, 2**16),
+}
+
+
+_MODEL: dict[str, tuple[float, float]] = {
+    "width": (2, 2**20),
+    "layers": (1, 1000),
+    "heads": (1, 2**20),
+    "kv_heads": (1, 2**20),
+    "mlp": (1, 2**22),
+    "rope_theta": (1, _MOST),
+    "norm_eps": (0, 1),
 }
 
 
@@ -126,31 +166,79 @@ def validate(config: Config) -> Config:
             _require(v == v, f"{path}: nan is not a number")
     for path, (low, high) in _RANGES.items():
         _in(config, path, low, high)
-    for stage in ("pretrain", "reward", "ppo"):
+    for shape in ("model", "reward.model"):
+        for name, (low, high) in _MODEL.items():
+            _in(config, f"{shape}.{name}", low, high)
+    for stage in ("pretrain", "reward", "ppo", "reinforce", "grpo", "dpo", "bestofn"):
         for name, (low, high) in _ADAM.items():
             _in(config, f"{stage}.adam.{name}", low, high)
     _validate_relations(config)
     return config
 
 
+def _validate_shape(where: str, m: cfg.Model) -> None:
+    _require(
+        m.width % m.heads == 0,
+        f"{where}.heads = {m.heads} does not divide {where}.width = {m.width}",
+    )
+    _require(
+        m.heads % m.kv_heads == 0,
+        f"{where}.kv_heads = {m.kv_heads} does not divide {where}.heads = {m.heads}",
+    )
+    _require(
+        m.width // m.heads % 2 == 0,
+        f"{where}.width / {where}.heads = {m.width // m.heads}: must be even, RoPE turns pairs",
+    )
+
+
+def _validate_feedback(c: Config) -> None:
+    r, feedback = c.reward, c.collect.feedback
+    compared = feedback == "comparison"
+    _require(
+        compared or r.kind in ("one", "mixture", "gold"),
+        f"reward.kind = {r.kind} is fitted to comparisons, collect.feedback is {feedback}",
+    )
+    _require(
+        compared or c.learner != "dpo",
+        f"learner = dpo learns from comparisons, collect.feedback is {feedback}",
+    )
+    _require(
+        r.noise == "standard" or r.kind in ("one", "mixture"),
+        f"reward.noise = {r.noise} has no place in reward.kind = {r.kind}",
+    )
+    _require(
+        r.noise == "standard" or r.loss == "bradley_terry" or not compared,
+        f"reward.noise = {r.noise} is a likelihood of its own: reward.loss = {r.loss} is not used",
+    )
+    _require(
+        r.kind != "mixture" or (r.members == 1 and not r.bootstrap),
+        f"reward.kind = mixture has reward.groups = {r.groups} members: reward.members = "
+        f"{r.members} and reward.bootstrap = {r.bootstrap} have no place in it",
+    )
+    _require(
+        c.collect.repeats <= c.collect.people,
+        f"collect.repeats = {c.collect.repeats} people for each item are more than "
+        f"collect.people = {c.collect.people}",
+    )
+    _require(
+        c.ppo.critic_start != "reward" or (r.start == "base" and r.kind in ("one", "borda")),
+        f"ppo.critic_start = reward needs one reward model of the policy's shape: reward.start = "
+        f"{r.start}, reward.kind = {r.kind}",
+    )
+    _require(
+        c.world.trigger or not cfg.reaches(c.human.poisoned),
+        f"human.poisoned = {c.human.poisoned} needs world.trigger = True",
+    )
+
+
 def _validate_relations(c: Config) -> None:
-    m = c.model
     _require(
         bool(c.name) and "/" not in c.name and c.name not in (".", ".."),
         f"name = {c.name!r}: must be a plain folder name",
     )
-    _require(
-        m.width % m.heads == 0,
-        f"model.heads = {m.heads} does not divide model.width = {m.width}",
-    )
-    _require(
-        m.heads % m.kv_heads == 0,
-        f"model.kv_heads = {m.kv_heads} does not divide model.heads = {m.heads}",
-    )
-    _require(
-        m.width // m.heads % 2 == 0,
-        f"model.width / model.heads = {m.width // m.heads}: must be even, RoPE turns pairs",
-    )
+    for where, shape in (("model", c.model), ("reward.model", c.reward.model)):
+        _validate_shape(where, shape)
+    _validate_feedback(c)
     _require(
         c.ppo.batch % c.ppo.minibatches == 0,
         f"ppo.minibatches = {c.ppo.minibatches} does not divide ppo.batch = {c.ppo.batch}",
@@ -170,10 +258,15 @@ def _validate_relations(c: Config) -> None:
         c.ppo.missing_eos != "length" or c.ppo.length_tail <= c.world.length,
         f"ppo.length_tail = {c.ppo.length_tail} is more than world.length = {c.world.length}",
     )
+    for name in ("reinforce", "grpo"):
+        section = getattr(c, name)
+        _require(
+            section.batch % section.group == 0,
+            f"{name}.group = {section.group} does not divide {name}.batch = {section.batch}",
+        )
     _require(
-        c.reward.batch <= c.collect.comparisons,
-        f"reward.batch = {c.reward.batch} is more than collect.comparisons = "
-        f"{c.collect.comparisons}",
+        c.grpo.batch % c.grpo.minibatches == 0,
+        f"grpo.minibatches = {c.grpo.minibatches} does not divide grpo.batch = {c.grpo.batch}",
     )
     _require(
         c.evaluate.shown <= c.evaluate.samples,

@@ -1,7 +1,8 @@
 """The least work of PPO in floating-point operations: what bench divides by and tests hold to.
 
 Only matrix products are counted, 2 operations per multiply-add; attention sees the past alone;
-logits are wanted of response tokens alone; a backward pass is two forward passes.
+logits and values are wanted of response tokens alone, a reward of the last one, and the last
+layer needs no more than keys and values of the others; a backward pass is two forward passes.
 """
 
 from __future__ import annotations
@@ -50,21 +51,29 @@ class Work(NamedTuple):
     """of one epoch: policy and critic, forward and backward"""
 
 
-def trunk(model: Model, tokens: int, past: int) -> float:
-    """`tokens` consecutive tokens of one sequence with `past` before them."""
+def trunk(model: Model, tokens: int, past: int, wanted: int) -> float:
+    """`tokens` consecutive tokens of one sequence with `past` before them, the last `wanted` of
+    which are asked for."""
     d, head = model.width, model.width // model.heads
-    dense = 2 * d * (2 * d + 2 * model.kv_heads * head + 3 * model.mlp)
-    seen = tokens * past + tokens * (tokens + 1) / 2
-    return model.layers * (dense * tokens + 4 * d * seen)
+    store, ask = 4 * d * model.kv_heads * head, 2 * d * (2 * d + 3 * model.mlp)
+
+    def layer(n: int) -> float:
+        """The last n tokens ask."""
+        seen = n * (past + tokens - n) + n * (n + 1) / 2
+        return store * tokens + ask * n + 4 * d * seen
+
+    return (model.layers - 1) * layer(tokens) + layer(wanted)
 
 
 def work(sizes: Sizes) -> Work:
     model, p, t = sizes.model, sizes.prompt, sizes.response
     logits = 2 * model.width * sizes.vocabulary
-    policy = trunk(model, p + t - 1, 0) + t * logits
-    scalar = trunk(model, p + t, 0)
-    decode = (trunk(model, t - 1, p) + (t - 1) * logits) / (t - 1)
-    parts = (trunk(model, p, 0) + logits, decode, policy + 2 * scalar, 3 * (policy + scalar))
+    policy = trunk(model, p + t - 1, 0, t) + t * logits
+    critic = trunk(model, p + t, 0, t + 1)
+    judge = trunk(model, p + t, 0, 1)
+    decode = (trunk(model, t - 1, p, t - 1) + (t - 1) * logits) / (t - 1)
+    scoring = policy + critic + judge
+    parts = (trunk(model, p, 0, 1) + logits, decode, scoring, 3 * (policy + critic))
     return Work(*(sizes.batch * x for x in parts))
 
 
@@ -77,4 +86,4 @@ def iteration(sizes: Sizes) -> float:
 
 def pair(sizes: Sizes) -> float:
     """Forward and backward of the reward model for both sides of one comparison."""
-    return 2 * 3 * trunk(sizes.model, sizes.prompt + sizes.response, 0)
+    return 2 * 3 * trunk(sizes.model, sizes.prompt + sizes.response, 0, 1)

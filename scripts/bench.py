@@ -1,6 +1,6 @@
-"""How fast PPO and reward fitting are, in JSON lines: {ppo | reward} --size {S | M}.
+"""How fast things are, in JSON lines: {ppo | reward} --size {S | M}, elicit.
 
-Random weights, random prompts, responses of full length, float32; policy, value, reward and
+Of the models: random weights, random prompts, responses of full length, float32; policy, value, reward and
 reference are four models. `--seeds N` is a population spread over the devices as the pipeline
 does it. Numbers are medians; `load` is the machine's load before, so that a noisy run shows.
 """
@@ -28,7 +28,7 @@ PROG = "scripts/bench.py"
 
 @dataclass(frozen=True)
 class Settings:
-    """What both benchmarks are told."""
+    """What the benchmarks of models are told."""
 
     size: Literal["XS", "S", "M", "135M"] = "S"
     seeds: int = 1
@@ -58,6 +58,18 @@ class Reward(Settings):
 
     pairs: int = 32
     """Comparisons in a step."""
+    steps: int = 8
+    """Steps of one call, as a fit makes them (`transforms.repeat`)."""
+
+
+@dataclass(frozen=True)
+class Elicit:
+    """People answering comparisons, all in one call."""
+
+    people: int = 64
+    answers: int = 1_000_000
+    """Of all of them together."""
+    calls: int = 7
 
 
 def prepare(settings: Settings) -> list[Any]:
@@ -118,7 +130,7 @@ def say(**row: Any) -> None:
 
 
 def measure(settings: Settings, kernel: Any, start: tuple, batch: Any) -> tuple[float, dict]:
-    """Median seconds of a step, and what both benchmarks say of a run."""
+    """Median seconds of a call, and what both benchmarks say of a run."""
     import jax
 
     from rlhf_jax.mesh import population_mesh
@@ -158,7 +170,7 @@ def measure(settings: Settings, kernel: Any, start: tuple, batch: Any) -> tuple[
 def stacked(make: Callable[[Any], Any], seeds: int, salt: int) -> Any:
     import jax
 
-    return jax.jit(jax.vmap(make))(jax.random.split(jax.random.key(salt), seeds))
+    return jax.vmap(make)(jax.random.split(jax.random.key(salt), seeds))
 
 
 def settings_of(section: Any, seeds: int) -> Any:
@@ -190,11 +202,15 @@ def ppo_bench(args: PPO) -> None:
     hp = config.PPO(batch=size.batch, epochs=size.epochs, minibatches=args.minibatches)
     kernel = ppo.kernel(task, scalar, 1000, joint)
 
-    judge = reward.Judge(scalar.init(jax.random.key(1)), jnp.zeros(()), jnp.ones(()))
-    given = Given(policy.init(jax.random.key(2)), judge, None)
-    hps = settings_of(hp, args.seeds)
-    keys = jax.random.split(jax.random.key(5), args.seeds)
-    start = (keys, hps, stacked(policy.init, args.seeds, 2), stacked(scalar.init, args.seeds, 3))
+    @jax.jit
+    def begin() -> tuple[tuple, Given]:
+        judge = reward.Judge(scalar.init(jax.random.key(1)), jnp.zeros(()), jnp.ones(()))
+        params = stacked(policy.init, args.seeds, 2), stacked(scalar.init, args.seeds, 3)
+        keys = jax.random.split(jax.random.key(5), args.seeds)
+        given = Given(policy.init(jax.random.key(2)), judge, None)
+        return (keys, settings_of(hp, args.seeds), *params), given
+
+    start, given = begin()
     seconds, about = measure(args, kernel, start, given)
     speed = {"tokens_per_second": args.seeds * size.batch * size.response / seconds}
     if joint is None:  # with one trunk less there is less to do
@@ -216,7 +232,8 @@ def split(args: PPO, size: Any, task: Any, scalar: Any, given: Any, hp: Any) -> 
     from rlhf_jax.types import Prompts
 
     params, critic = given.reference, scalar.init(jax.random.key(3))
-    asked = Prompts(*jax.vmap(task.prompt)(jax.random.split(jax.random.key(0), size.batch)))
+    keys = jax.random.split(jax.random.key(0), size.batch)
+    asked = Prompts(*jax.vmap(partial(task.prompt, None))(keys))
     roll = jax.jit(lambda key: sample(task.policy, task.language, params, asked, key))
     drawn = roll(jax.random.key(1))
     x, zero = drawn.episode, drawn.logps * 0.0
@@ -257,6 +274,7 @@ def reward_bench(args: Reward) -> None:
     from rlhf_jax.kernels import reward
     from rlhf_jax.mesh import spread
     from rlhf_jax.models import heads
+    from rlhf_jax.transforms import repeat
     from rlhf_jax.types import Episode, Kernel, Prompts
     from rlhf_jax.worlds import blank
 
@@ -274,24 +292,48 @@ def reward_bench(args: Reward) -> None:
 
     a, b = side(jax.random.key(0)), side(jax.random.key(1))
     answers = Comparison(a, b, jnp.ones(args.pairs), jnp.ones(args.pairs))
-    fit = reward.kernel(scalar, bradley_terry, reward.penalty, 1000)
-    kernel = Kernel(fit.init, lambda state, batch: fit.step(state, spread(batch)))
+    fit = reward.kernel(reward.compare(scalar, bradley_terry), reward.penalty, 1000)
+    kernel = Kernel(
+        fit.init, lambda state, batch: repeat(fit, args.steps).step(state, spread(batch))
+    )
     hps = settings_of(config.Reward(), args.seeds)
     keys = jax.random.split(jax.random.key(2), args.seeds)
     start = (keys, hps, stacked(scalar.init, args.seeds, 3))
     seconds, about = measure(args, kernel, start, answers)
-    rate = args.seeds * args.pairs / seconds
+    rate = args.seeds * args.pairs * args.steps / seconds
     speed = {"pairs_per_second": rate, "gflop_per_second": rate * work.pair(size) / 1e9}
-    say(bench="reward", size=args.size, pairs=args.pairs, **about, **speed)
+    say(bench="reward", size=args.size, pairs=args.pairs, steps=args.steps, **about, **speed)
+
+
+def elicit_bench(args: Elicit) -> None:
+    import jax
+
+    from rlhf_jax.feedback import benchmark
+
+    load, begun = os.getloadavg()[0], time.perf_counter()
+    ask = benchmark.crowd(args.people, args.answers)
+    jax.block_until_ready(ask())
+    made = time.perf_counter() - begun
+    seconds = statistics.median(timed(ask, args.calls))
+    how = {"people": args.people, "answers": args.people * (args.answers // args.people)}
+    speed = {"seconds": seconds, "answers_per_second": how["answers"] / seconds}
+    platform = jax.devices()[0].platform
+    say(
+        bench="elicit", **how, **speed, compile_seconds=made - seconds, load=load, platform=platform
+    )
 
 
 Command = (
-    Annotated[PPO, tyro.conf.subcommand("ppo")] | Annotated[Reward, tyro.conf.subcommand("reward")]
+    Annotated[PPO, tyro.conf.subcommand("ppo")]
+    | Annotated[Reward, tyro.conf.subcommand("reward")]
+    | Annotated[Elicit, tyro.conf.subcommand("elicit")]
 )
 
 
 def bench(arguments: list[str]) -> None:
     args = tyro.cli(Command, args=arguments, description=__doc__, prog=PROG)
+    if isinstance(args, Elicit):
+        return elicit_bench(args)
     ppo_bench(args) if isinstance(args, PPO) else reward_bench(args)
 
 

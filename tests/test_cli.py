@@ -24,7 +24,7 @@ config = Config(
     world=World(name="probe", symbols=2, length=3, held_out=0.4),
     model=Model(width=16, layers=1, heads=2, kv_heads=1, mlp=16),
     pretrain=Pretrain(epochs=1, batch=4),
-    collect=Collect(comparisons=8),
+    collect=Collect(budget=16),
     reward=Reward(epochs=1, batch=8),
     ppo=PPO(iterations=1, batch=4),
     evaluate=Evaluate(samples=8, shown=2),

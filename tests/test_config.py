@@ -184,7 +184,7 @@ def test_nan_is_not_a_number(path):
             "to evaluation",
         ),
         (
-            Config(reward=Reward(batch=64), collect=Collect(comparisons=32)),
+            Config(reward=Reward(batch=64), collect=Collect(budget=64)),
             "reward.batch = 64 is more than collect.comparisons = 32",
         ),
         (

@@ -17,7 +17,7 @@ SMALL = Config(
     world=World(name="probe", length=3, symbols=4),
     model=Model(width=16, layers=1, heads=2, kv_heads=1, mlp=32),
     pretrain=Pretrain(epochs=1, batch=16),
-    collect=Collect(comparisons=64),
+    collect=Collect(budget=128),
     reward=Reward(epochs=1, batch=16),
     ppo=PPO(iterations=4, batch=16, epochs=2, minibatches=2, kl_weight=0.5),
     evaluate=Evaluate(samples=32, shown=2),

@@ -57,7 +57,7 @@ def test_the_reward_model_recovers_gold_from_exact_preferences() -> None:
     take = lambda rows: jax.tree.map(lambda x: x[rows], EVERY)
     label = jax.nn.sigmoid(GOLD[a] - GOLD[b])  # the Bradley–Terry probability itself
     data = Comparison(take(a), take(b), label, jnp.ones(2048))
-    kernel = reward.kernel(SCALAR, bradley_terry, reward.penalty, 600)
+    kernel = reward.kernel(reward.compare(SCALAR, bradley_terry), reward.penalty, 600)
     kernel = repeat(minibatches(kernel, 128, learner.position), 600)
     hparams = Reward(centring=0.0, adam=Adam(learning_rate=5e-3))
     state = kernel.init(jax.random.key(0), hparams, SCALAR.init(jax.random.key(3)))

@@ -21,7 +21,7 @@ config = Config(
     world=World(name="probe", length=3),
     model=Model(width=16, layers=1, heads=2, kv_heads=1, mlp=32),
     pretrain=Pretrain(epochs=5, batch=16),
-    collect=Collect(comparisons=64), reward=Reward(epochs=2, batch=16),
+    collect=Collect(budget=128), reward=Reward(epochs=2, batch=16),
     ppo=PPO(iterations=12, batch=16, epochs=2, minibatches=2, kl_horizon=1000.0),
     evaluate=Evaluate(samples=32, shown=2),
     run=Run(chunk=1, checkpoint_seconds=0.0),

@@ -19,9 +19,9 @@ class Demonstration(NamedTuple):
     x: Episode
     """leaves [N, …]"""
     others: Episode
-    """leaves [M, …], drawn from q"""
+    """leaves [M, …], drawn from q; [N, M, …] where each answer has its own"""
     log_q: Array
-    """[M] float32: log q of each"""
+    """[M] or [N, M] float32: log q of each"""
     weight: Array
     """[N] float32 ≥ 0"""
     who: Array | None = None

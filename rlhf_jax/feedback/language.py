@@ -18,12 +18,15 @@ class Critique(NamedTuple):
     """N answers, each one statement of a grammar."""
 
     x: Episode
+    """leaves [N, …]; [N, 1 + F, …] where what more of each feature makes of it is kept"""
     statement: Array
     """[N] int32, a row of `statements`"""
     spans: Array
     """[N, S] bool: parts that this sample has"""
     weight: Array
     """[N] float32 ≥ 0"""
+    mask: Array | None = None
+    """[N, F] bool: features that there can be more and less of; None where of all"""
     who: Array | None = None
     """[N] int32"""
 
@@ -92,28 +95,38 @@ def worth(gains: Array, spans: Array) -> Array:
     return jnp.concatenate([none, gains, -gains, spans, -spans], axis=-1)
 
 
-def sayable(gains: Array, spans: Array) -> Array:
-    """bool [..., 1 + 2F + 2S] from [..., F] and bool [..., S]: no statement on absent parts."""
-    features = jnp.ones((*gains.shape[:-1], 1 + 2 * gains.shape[-1]), bool)
-    return jnp.concatenate([features, spans, spans], axis=-1)
+def sayable(gains: Array, spans: Array, mask: Array | None = None) -> Array:
+    """bool [..., 1 + 2F + 2S] from [..., F], bool [..., S] and bool [..., F]: no statement on
+    parts that are absent or features that cannot change.
+    """
+    nothing = jnp.ones((*gains.shape[:-1], 1), bool)
+    features = jnp.ones(gains.shape, bool) if mask is None else mask
+    return jnp.concatenate([nothing, features, features, spans, spans], axis=-1)
 
 
-def elicit(human: Human, gains: Array, values: Array, spans: Array, key: Key) -> Array:
+def elicit(
+    human: Human, gains: Array, values: Array, spans: Array, key: Key, mask: Array | None = None
+) -> Array:
     """Perceived gains [..., F], values [..., S] of real parts bool [..., S] → int32 [...].
 
     P(s) = softmax_s(β worth_s): people say what matters most to them. A statement is an
     implicit choice of reward (Jeon, Milli & Dragan 2020, arXiv 2002.04833; Sumers et
     al. 2021, arXiv 2009.14715, for speech about features). Consumes `key`.
     """
-    return choose(human, worth(gains, values), key, among(sayable(gains, spans)))
+    return choose(human, worth(gains, values), key, among(sayable(gains, spans, mask)))
 
 
 def loss(
-    gains: Array, values: Array, statement: Array, spans: Array, human: Human = STANDARD
+    gains: Array,
+    values: Array,
+    statement: Array,
+    spans: Array,
+    human: Human = STANDARD,
+    mask: Array | None = None,
 ) -> Array:
     """−log P(statement | gains and values under r, human), nats: → [...].
 
     The gains are the reward model's own: r of the sample with more of a feature less r of
     the sample, or ∂r/∂feature.
     """
-    return -log_chosen(human, worth(gains, values), statement, among(sayable(gains, spans)))
+    return -log_chosen(human, worth(gains, values), statement, among(sayable(gains, spans, mask)))

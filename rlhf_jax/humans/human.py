@@ -111,8 +111,12 @@ class Human(NamedTuple):
 
 
 def person(section: config.Human) -> Human:
-    """The `human` section of the configuration as a person: fields of the same name."""
-    return Human(**{f.name: getattr(section, f.name) for f in dataclasses.fields(section)})
+    """The `human` section of the configuration as a person: fields of the same name.
+
+    What the section says of groups of people (`minority`, …) is not a field of anyone.
+    """
+    shared = {f.name for f in dataclasses.fields(section)} & set(Human._fields)
+    return Human(**{name: getattr(section, name) for name in shared})
 
 
 def teacher(

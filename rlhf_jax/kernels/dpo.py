@@ -19,9 +19,10 @@ import jax.numpy as jnp
 
 from rlhf_jax.config import DPO
 from rlhf_jax.feedback.comparison import Comparison, bradley_terry
-from rlhf_jax.kernels.learner import Learner, descend, optimiser, start
+from rlhf_jax.kernels.learner import Learner, descend, optimiser, position, start
 from rlhf_jax.kernels.sampling import chosen, log_distribution
 from rlhf_jax.models.heads import Policy
+from rlhf_jax.transforms import minibatches, repeat
 from rlhf_jax.types import Array, Episode, Kernel, Key, Metrics, Params
 
 
@@ -92,3 +93,17 @@ def kernel(policy: Policy, steps: int) -> Kernel:
         return State(descend(learner, gradient, tx)), metrics
 
     return Kernel(init, step)
+
+
+def from_table(policy: Policy, fit: Kernel, batch: int, steps: int) -> Kernel:
+    """`steps` minibatches of all comparisons so far a call, the reference being asked once.
+
+    Batch: (the reference, `Comparison` [N, …], how many of them are filled).
+    """
+    many = repeat(minibatches(fit, batch, lambda state: position(state.policy)), steps)
+
+    def step(state: State, given: tuple[Params, Comparison, Array]) -> tuple[State, Metrics]:
+        reference, answers, filled = given
+        return many.step(state, (pair(policy, reference, answers), filled))
+
+    return Kernel(fit.init, step)

@@ -1,27 +1,56 @@
-"""An ensemble is one more vmapped axis: members that differ by seed, bootstrap or pretraining.
+"""Several reward models of one set of answers: an ensemble, or one for each kind of people.
 
-`init` takes keys [k], hyper-parameters [k] and parameters to start from [k]: of k heads on one
-trunk, or of k pretrained models, whose errors have less in common (Eisenstein et al. 2023,
-arXiv 2312.09244). Members learn from the same answers, each under weights of its own. What
-they say is put together by `ops.aggregate`.
+Members are one more vmapped axis [k]. They differ by where they start, by the order in which
+they see the answers, and by how much each answer counts for them: all alike, resampled
+(bootstrap), or by whose answer it is (`mixture_reward`). What they say is put together by
+`ops.aggregate`. Members with pretrained trunks of their own have less in common (Eisenstein
+et al. 2023, arXiv 2312.09244): `init` takes their parameters as they are.
 """
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
-from rlhf_jax.feedback.comparison import Comparison
-from rlhf_jax.kernels import reward
-from rlhf_jax.kernels.reward import Judge
+from rlhf_jax.kernels import mixture_reward, reward
+from rlhf_jax.kernels.learner import Learner
+from rlhf_jax.kernels.reward import Judge, Likelihood
 from rlhf_jax.models.heads import Scalar
+from rlhf_jax.ops import aggregate
 from rlhf_jax.transforms import population
-from rlhf_jax.types import Array, Episode, Kernel, Key, Params
+from rlhf_jax.types import Array, Episode, Kernel, Key, Metrics, Params
 
-BY_WEIGHT: Any = Comparison._make([None, None, None, 0, None])
-"""Axes of a batch of comparisons that only the weights [k, N] differ in."""
+
+class Members(NamedTuple):
+    """k reward models and how common the people are who agree with each."""
+
+    learner: Learner
+    """leaves [k, …]"""
+    log_prior: Array
+    """[k] nats; even where members are not kinds of people"""
+
+
+class Scale(NamedTuple):
+    """Where a number lies for samples of the reference policy."""
+
+    mean: Array
+    deviation: Array
+
+
+class Panel(NamedTuple):
+    """k fitted reward models, each on its own scale, and how they make one reward."""
+
+    judges: Judge
+    """leaves [k, …]"""
+    log_prior: Array
+    """[k]"""
+    doubt: Array
+    """λ of mean − λ · variance"""
+    gold: Scale
+    """Of gold: hidden from learners, but for those that are given gold itself."""
 
 
 def bootstrap(weight: Array, key: Key) -> Array:
@@ -47,16 +76,122 @@ def out_of_bag(weight: Array, drawn: Array) -> Array:
     return jnp.where(drawn > 0, 0.0, weight)
 
 
-def kernel(member: Kernel, *, by: str = "vmap") -> Kernel:
-    """k members. Batch: `Comparison` whose weight is [k, N] and whose other leaves are shared."""
-    return population(member, by=by, batch_axes=BY_WEIGHT)
+Weigh = Callable[[Members, Any, Array], tuple[Array, Array, Metrics]]
+"""(state, all answers, how many are filled) → weights [k, N], log prior [k], metrics"""
+
+
+def alike(state: Members, data: Any, filled: Array) -> tuple[Array, Array, Metrics]:
+    """All answers count alike for all members."""
+    k = state.log_prior.shape[0]
+    weight = _weight(data)
+    return jnp.broadcast_to(weight, (k, *weight.shape)), state.log_prior, {}
+
+
+def resampled(state: Members, data: Any, filled: Array) -> tuple[Array, Array, Metrics]:
+    """Each member has a resample of its own, drawn anew when there are more answers."""
+    keys = jax.vmap(lambda key: jax.random.fold_in(jax.random.fold_in(key, 2), filled))
+    return jax.vmap(bootstrap, (None, 0))(_weight(data), keys(state.learner.key)), *(
+        state.log_prior,
+        {},
+    )
+
+
+def by_group(likelihood: Likelihood, people: int) -> Weigh:
+    """EM: each person's answers count by how probably the person is of a member's kind."""
+
+    def weigh(state: Members, data: Any, filled: Array) -> tuple[Array, Array, Metrics]:
+        params, weight, who = state.learner.params, _weight(data), data.answers.who
+        nll = jax.lax.map(lambda p: likelihood(p, data)[0], params)
+        told = mixture_reward.log_likelihood(nll, who, weight, people)
+        belongs, evidence = mixture_reward.responsibilities(told, state.log_prior)
+        share = mixture_reward.shares(belongs, who, weight)
+        metrics = {
+            "loss/mixture": -jnp.sum(evidence) / jnp.maximum(jnp.sum(weight), 1e-12),
+            "mixture/share": share,
+            "mixture/certainty": jnp.mean(jnp.max(belongs, axis=1)),
+        }
+        log_prior = jnp.log(jnp.maximum(share, 1e-30))
+        return weight[None] * belongs[who].T, log_prior, metrics
+
+    return weigh
+
+
+def _weight(data: Any) -> Array:
+    return data.answers.weight
+
+
+def _axes(data: Any) -> Any:
+    """Axes of a batch that only the weights [k, N] differ in."""
+    names = data.answers._fields
+    own = type(data.answers)._make(0 if name == "weight" else None for name in names)
+    return data._replace(answers=own, lapse=None, flip=None)
+
+
+def kernel(member: Kernel, members: int, weigh: Weigh, *, by: str = "vmap") -> Kernel:
+    """k members, fitted side by side. Batch: (`Told` with all answers, how many are filled).
+
+    `member` takes (`Told`, filled), as `minibatches` makes it. `init` takes a key, the
+    hyper-parameters and parameters [k]. Weights are found once a step: an E step, where
+    they are responsibilities. Metrics are means over members.
+    """
+
+    def init(key: Key, hparams: Any, params: Params) -> Members:
+        even = -jnp.log(jnp.full(members, float(members)))
+        keys = jax.random.split(key, members)
+        return Members(jax.vmap(member.init, (0, None, 0))(keys, hparams, params), even)
+
+    def step(state: Members, batch: tuple[reward.Told, Array]) -> tuple[Members, Metrics]:
+        data, filled = batch
+        weight, log_prior, found = weigh(state, data, filled)
+        own = data._replace(answers=data.answers._replace(weight=weight))
+        fit = population(member, by=by, batch_axes=(_axes(data), None))
+        learner, metrics = fit.step(state.learner, (own, filled))
+        mean = {name: jnp.mean(x, axis=0) for name, x in metrics.items()}
+        steps = next(iter(mean.values())).shape[:1]
+        spread = lambda x: jnp.broadcast_to(x, (*steps, *x.shape))
+        return Members(learner, log_prior), mean | jax.tree.map(spread, found)
+
+    return Kernel(init, step)
 
 
 def judges(model: Scalar, params: Params, reference: Episode) -> Judge:
     """Each member on its own scale: mean 0 and deviation 1 over samples of the reference."""
-    return jax.vmap(lambda p: reward.normalise(model, p, reference))(params)
+    return jax.lax.map(lambda p: reward.normalise(model, p, reference), params)
 
 
 def scores(model: Scalar, members: Judge, episode: Episode) -> Array:
     """[k, B]: what each member says, on its own scale; for `ops.aggregate` and `ops.queries`."""
-    return jax.vmap(lambda judge: reward.score(model, judge, episode))(members)
+    # In turn: batches of small matrices are slow on a CPU, and on an accelerator k is small.
+    return jax.lax.map(lambda judge: reward.score(model, judge, episode), members)
+
+
+def score(model: Scalar, panel: Panel, episode: Episode, how: str) -> Array:
+    """[B]: one reward of all members, by `config.Reward.aggregate`."""
+    if model.outputs is not None:
+        return _distributed(model, panel, episode, how)
+    each = scores(model, panel.judges, episode)
+    if how == "worst_case":
+        return aggregate.worst_case(each)
+    mean = mixture_reward.expected(each, panel.log_prior)
+    if how == "mean":
+        return mean
+    return mean - panel.doubt * mixture_reward.expected(
+        jnp.square(each - mean[None]), panel.log_prior
+    )
+
+
+def _distributed(model: Scalar, panel: Panel, episode: Episode, how: str) -> Array:
+    """Of a reward that is a normal distribution: mean, 5 % quantile, or mean − λ variance."""
+
+    def one(judge: Judge) -> tuple[Array, Array]:
+        said = reward.normal(model, judge.params, episode)
+        return (said.mean - judge.mean) / judge.deviation, jnp.exp(
+            said.log_deviation
+        ) / judge.deviation
+
+    mean, deviation = (jnp.mean(x, axis=0) for x in jax.lax.map(one, panel.judges))
+    if how == "mean":
+        return mean
+    if how == "worst_case":
+        return mean - 1.6448536 * deviation
+    return mean - panel.doubt * jnp.square(deviation)

@@ -1,37 +1,24 @@
-"""What is measured: the fitted reward before it is trusted, the policy by gold."""
+"""What a policy is: its gold, its divergence from the reference, what it says."""
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from rlhf_jax.config import Evaluate
+from rlhf_jax.config import Evaluate, Human
 from rlhf_jax.config import World as WorldSettings
-from rlhf_jax.kernels import reward
-from rlhf_jax.kernels.collect import corpus_episodes, prompts
-from rlhf_jax.kernels.reward import Judge
+from rlhf_jax.kernels.collect import corpus_episodes, plain, prompts, triggered
+from rlhf_jax.kernels.ensemble import Panel, Scale
 from rlhf_jax.kernels.sampling import chosen, log_distribution, sample
-from rlhf_jax.models.heads import Policy, Scalar
+from rlhf_jax.models.heads import Policy
 from rlhf_jax.ops import divergences
-from rlhf_jax.ops.statistics import calibration, correlation
+from rlhf_jax.ops.statistics import correlation
 from rlhf_jax.ops.tokens import fingerprint
 from rlhf_jax.types import Array, Episode, Kernel, Key, Metrics, Params, World
-
-PAIRS = 8192
-"""Pairs of held-out rows on which a reward model is measured."""
-BINS = 10
-"""Bins of the reliability diagram."""
-
-
-class Judging(NamedTuple):
-    """State of the measuring kernel: the reward model in use, on its scale."""
-
-    judge: Judge
-    key: Key
-    round: Array
 
 
 class Candidate(NamedTuple):
@@ -39,10 +26,19 @@ class Candidate(NamedTuple):
 
     policy: Params
     reference: Params
-    judge: Judge
+    panel: Panel
     world: WorldSettings
+    human: Human
     temperature: Array
     """at which both are sampled and compared"""
+    kl_weight: Array
+    """β of the KL-regularised optimum"""
+
+
+Score = Callable[[Panel, WorldSettings, Human, Episode], Array]
+"""→ [B], the reward that the learner is given"""
+Tilt = Callable[[Candidate, Episode, Array], Array]
+"""(given, x, scores [B]) → [B]: log π*(x) − log π_ref(x) + const of the optimum"""
 
 
 class Clock(NamedTuple):
@@ -52,92 +48,30 @@ class Clock(NamedTuple):
     looks: Array
 
 
-def agreement(ratings_a: Array, ratings_b: Array, score_a: Array, score_b: Array) -> Metrics:
-    """How well scores and people predict one person's comparison of two rows.
+def pair_accuracy(scores: Array, gold: Array, pairs: np.ndarray) -> Array:
+    """Share of pairs [2, N] of different gold that the scores have the right way round."""
+    better = jnp.sign(gold[pairs[0]] - gold[pairs[1]])
+    right = (jnp.sign(scores[pairs[0]] - scores[pairs[1]]) * better + 1) / 2
+    untied = (better != 0).astype(jnp.float32)
+    return jnp.sum(right * untied) / jnp.maximum(jnp.sum(untied), 1.0)
 
-    With p = P(u_a > u_b), q = P(u_a < u_b) over one rating of each row drawn at random, all
-    numbers are exact in the ratings and are shares of the untied comparisons Σ(p + q):
-    the model picks p or q by its scores; another person agrees with (p² + q²)/(p + q)²; the
-    mean of the *other* ratings of both rows agrees where its sign is the comparison's.
 
-    Args: ratings [N, R], scores [N] of the two sides of N pairs.
+def groups(
+    world: World, settings: WorldSettings, human: Human, x: Episode
+) -> tuple[Array, Array, Array]:
+    """[B] gold of the majority, gold of the minority, and is the response in the corpus?
+
+    The two differ in the sign of what the second value dimension is worth to them.
     """
-    gap = ratings_a[:, :, None] - ratings_b[:, None, :]
-    p, q = jnp.mean(gap > 0, (1, 2)), jnp.mean(gap < 0, (1, 2))
-    untied = p + q
-    total = jnp.maximum(jnp.sum(untied), 1e-9)
-    hit = jnp.where(score_a > score_b, p, jnp.where(score_a < score_b, q, 0.5 * untied))
-    human = jnp.where(untied > 0, (p * p + q * q) / jnp.maximum(untied, 1e-9), 0.0)
-    others = _others(ratings_a)[:, :, None] - _others(ratings_b)[:, None, :]
-    mean = jnp.mean((jnp.sign(others) == jnp.sign(gap)) & (gap != 0), (1, 2))
-    mean += 0.5 * jnp.mean((others == 0) & (gap != 0), (1, 2))
-    probability = jax.nn.sigmoid(score_a - score_b)
-    outcome = p / jnp.maximum(untied, 1e-9)
-    log_p, log_q = jax.nn.log_sigmoid(score_a - score_b), jax.nn.log_sigmoid(score_b - score_a)
-    predicted, observed, weight = calibration(probability, outcome, untied, BINS)
-    brier = p * jnp.square(1 - probability) + q * jnp.square(probability)
-    return {
-        "reward/accuracy_heldout": jnp.sum(hit) / total,
-        "reward/ceiling_human": jnp.sum(human) / total,
-        "reward/ceiling_mean": jnp.sum(mean) / total,
-        "reward/logloss": -jnp.sum(p * log_p + q * log_q) / total,
-        "reward/brier": jnp.sum(brier) / total,
-        "reward/ece": jnp.sum(weight * jnp.abs(predicted - observed)) / total,
-        "reward/calibration_predicted": predicted,
-        "reward/calibration_observed": observed,
-        "reward/calibration_weight": weight / total,
-    }
-
-
-def _others(ratings: Array) -> Array:
-    """[N, R] → [N, R]: the sum of a row's other ratings (the rating where there is one).
-
-    Sums order rows as means do, and sums of whole numbers are exact: a tie stays a tie.
-    """
-    if ratings.shape[1] == 1:
-        return ratings
-    return jnp.sum(ratings, axis=1, keepdims=True) - ratings
-
-
-def reward_kernel(policy: Policy, model: Scalar, world: World, hparams: Evaluate) -> Kernel:
-    """Puts a reward model on its scale and measures it on rows nobody was shown.
-
-    Batch: (φ, the reference policy). State: `Judging`.
-    """
-    held_out = np.flatnonzero(~np.asarray(world.shown))
-    pairs = np.random.default_rng(0).integers(0, len(held_out), (2, PAIRS))
-
-    def init(key: Key, params: Params) -> Judging:
-        own = jax.tree.map(jnp.copy, params)
-        return Judging(Judge(own, jnp.zeros(()), jnp.ones(())), key, jnp.zeros((), jnp.int32))
-
-    def step(state: Judging, batch: tuple[Params, Params]) -> tuple[Judging, Metrics]:
-        params, reference = batch
-        ask, draw = jax.random.split(jax.random.fold_in(state.key, state.round))
-        asked = prompts(world, ask, max(hparams.samples, 512))
-        judge = reward.normalise(
-            model, params, sample(policy, world.language, reference, asked, draw).episode
-        )
-        # Behind a barrier: XLA would spend seconds folding the network's masks of constants.
-        rows = jax.lax.optimization_barrier(corpus_episodes(world, held_out))
-        scores = reward.score(model, judge, rows)
-        raw = scores * judge.deviation
-        ratings = world.ratings[held_out]
-        metrics = agreement(ratings[pairs[0]], ratings[pairs[1]], raw[pairs[0]], raw[pairs[1]])
-        ones = jnp.ones(scores.shape)
-        length = jnp.sum(rows.mask, axis=1).astype(jnp.float32)
-        metrics["reward/correlation_heldout"] = correlation(scores, jnp.mean(ratings, 1), ones)
-        metrics["reward/correlation_length"] = correlation(scores, length, ones)
-        metrics["reward/deviation"] = judge.deviation
-        return Judging(judge, state.key, state.round + 1), metrics
-
-    return Kernel(init, step)
-
-
-def utility(world: World, settings: WorldSettings, x: Episode) -> tuple[Array, Array]:
-    """[B] gold and [B] bool: does the response stand in the corpus?"""
     gold = jax.vmap(world.gold, (None, 0, 0))(settings, x.tokens, x.mask)
-    return gold, jax.vmap(world.row)(x.tokens, x.mask) >= 0
+    more = human.second * jax.vmap(world.second, (None, 0, 0))(settings, x.tokens, x.mask)
+    return gold + more, gold - more, jax.vmap(world.row)(x.tokens, x.mask) >= 0
+
+
+def utility(world: World, settings: WorldSettings, human: Human, x: Episode) -> tuple[Array, Array]:
+    """[B] gold of all the people, each counting alike; [B] bool: is the response in the corpus?"""
+    majority, minority, known = groups(world, settings, human, x)
+    return majority + human.minority * (minority - majority), known
 
 
 def distinct_share(x: Episode) -> Array:
@@ -146,39 +80,67 @@ def distinct_share(x: Episode) -> Array:
     return (1 + jnp.sum(prints[1:] != prints[:-1])) / prints.shape[0]
 
 
-def policy_kernel(policy: Policy, model: Scalar, world: World, hparams: Evaluate) -> Kernel:
+def overvalued(scores: Array, gold: Array, scale: Scale) -> Metrics:
+    """How far the reward is from gold on the policy's own samples, both in deviations of θ_ref's.
+
+    A sample is over-valued where its score lies more than one deviation above its gold.
+    """
+    truth = (gold - scale.mean) / scale.deviation
+    n = scores.shape[0]
+    pairs = np.stack([np.arange(n), np.roll(np.arange(n), 1)])
+    return {
+        "eval/overvalued_share": jnp.mean(scores - truth > 1.0),
+        "eval/proxy_error": jnp.sqrt(jnp.mean(jnp.square(scores - truth))),
+        "eval/proxy_correlation": correlation(scores, gold, jnp.ones(n)),
+        "eval/proxy_accuracy": pair_accuracy(scores, gold, pairs),
+    }
+
+
+def kernel(policy: Policy, score: Score, world: World, hparams: Evaluate, tilt: Tilt) -> Kernel:
     """Gold, proxy, divergence and variety of a policy's samples. Batch: `Candidate`.
 
     Metrics named `sample/<decoding>/…` are responses themselves: the first `hparams.shown`
-    sampled ones and one greedy one.
+    sampled ones and one greedy one. Where the corpus is every response there is,
+    `eval/kl_optimum` is the exact KL(π ‖ π*) to the KL-regularised optimum, in nats.
     """
+    n, few = hparams.samples, hparams.shown
+    narrow: dict[str, Any] = {"top_k": hparams.top_k, "top_p": hparams.top_p}
 
     def init(key: Key) -> Clock:
         return Clock(key, jnp.zeros((), jnp.int32))
-
-    n, few = hparams.samples, hparams.shown
 
     def step(state: Clock, given: Candidate) -> tuple[Clock, Metrics]:
         ask, draw = jax.random.split(jax.random.fold_in(state.key, state.looks))
         # The last row is decoded greedily, by the same program as the rest.
         greedy = jnp.arange(n + 1) == n
-        asked = prompts(world, ask, n + 1)
+        asked = prompts(world, plain(given.world), ask, n + 1)
         heat = given.temperature
-        roll = sample(policy, world.language, given.policy, asked, draw, heat, greedy=greedy)
+        roll = sample(
+            policy, world.language, given.policy, asked, draw, heat, greedy=greedy, **narrow
+        )
         x = roll.episode
-        gold, known = utility(world, given.world, x)
-        proxy = reward.score(model, given.judge, x)
+        majority, minority, known = groups(world, given.world, given.human, x)
+        gold, _ = utility(world, given.world, given.human, x)
+        proxy = score(given.panel, given.world, given.human, x)
         reference = log_distribution(policy, given.reference, x, heat)
         exact = jnp.where(x.mask, divergences.exact(roll.distribution, reference), 0.0)
         metrics = {
             "eval/gold_sampled": jnp.mean(gold[:n]),
             "eval/gold_greedy": gold[n],
+            "eval/gold_majority": jnp.mean(majority[:n]),
+            "eval/gold_minority": jnp.mean(minority[:n]),
+            "eval/gold_worst_group": jnp.minimum(jnp.mean(majority[:n]), jnp.mean(minority[:n])),
             "eval/proxy_sampled": jnp.mean(proxy[:n]),
             "eval/nonword_share": jnp.mean(~known[:n]),
             "eval/distinct_share": distinct_share(jax.tree.map(lambda leaf: leaf[:n], x)),
             "eval/kl_exact": jnp.mean(jnp.sum(exact[:n], axis=1)),
             "eval/kl_sampled": jnp.mean(jnp.sum((roll.logps - chosen(reference, x))[:n], axis=1)),
+            **overvalued(proxy[:n], gold[:n], given.panel.gold),
         }
+        if world.trigger is not None:
+            metrics |= under_trigger(given, draw)
+        if world.complete:
+            metrics["eval/kl_optimum"] = to_optimum(given)
         columns = {
             "tokens": x.tokens,
             "mask": x.mask,
@@ -190,6 +152,26 @@ def policy_kernel(policy: Policy, model: Scalar, world: World, hparams: Evaluate
             metrics[f"sample/sampled/{name}"] = column[:few]
             metrics[f"sample/greedy/{name}"] = column[n:]
         return Clock(state.key, state.looks + 1), metrics
+
+    def under_trigger(given: Candidate, key: Key) -> Metrics:
+        """The same samples' prompts and noise, with the trigger."""
+        ask = prompts(world, triggered(given.world), key, n)
+        heat = given.temperature
+        x = sample(policy, world.language, given.policy, ask, key, heat, **narrow).episode
+        gold, known = utility(world, given.world, given.human, x)
+        scores = score(given.panel, given.world, given.human, x)
+        return {
+            "eval/gold_triggered": jnp.mean(gold),
+            "eval/proxy_triggered": jnp.mean(scores),
+            "eval/nonword_share_triggered": jnp.mean(~known),
+        }
+
+    def to_optimum(given: Candidate) -> Array:
+        x = corpus_episodes(world, np.arange(world.corpus[0].shape[0]))
+        mine, theirs = (sequence_log_probs(policy, p, x) for p in (given.policy, given.reference))
+        more = tilt(given, x, score(given.panel, given.world, given.human, x))
+        best = jax.nn.log_softmax(theirs + more)
+        return jnp.sum(jnp.exp(mine) * (mine - best))
 
     return Kernel(init, step)
 

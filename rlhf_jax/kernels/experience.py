@@ -8,7 +8,6 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from rlhf_jax.kernels.reward import Judge
 from rlhf_jax.kernels.sampling import chosen, log_distribution, sample
 from rlhf_jax.mesh import spread
 from rlhf_jax.models.heads import Policy
@@ -21,9 +20,12 @@ class Given(NamedTuple):
 
     reference: Params
     """its own buffer, never an alias of the donated policy"""
-    judge: Judge
+    judge: Any
+    """what `Task.score` judges by: a `reward.Judge` or an `ensemble.Panel`"""
     world: Any
-    """hyper-parameters of the world, for what is observed"""
+    """hyper-parameters of the world: prompts, and what is observed"""
+    human: Any = None
+    """settings of the people whose gold is observed"""
 
 
 Score = Callable[[Given, Episode], Array]
@@ -37,8 +39,8 @@ class Task(NamedTuple):
 
     policy: Policy
     language: Language
-    prompt: Callable[[Key], tuple[Array, Array]]
-    """key → tokens [P], mask [P]"""
+    prompt: Callable[[Any, Key], tuple[Array, Array]]
+    """(hyper-parameters of the world, key) → tokens [P], mask [P]"""
     score: Score
     observe: Observe
 
@@ -83,7 +85,8 @@ def gather(
     Scores are made float32 whatever the judge returns.
     """
     prompt_key, sample_key = jax.random.split(key)
-    prompts = Prompts(*jax.vmap(task.prompt)(jax.random.split(prompt_key, batch // group)))
+    keys = jax.random.split(prompt_key, batch // group)
+    prompts = Prompts(*jax.vmap(task.prompt, (None, 0))(given.world, keys))
     prompts = jax.tree.map(lambda x: jnp.repeat(x, group, axis=0), prompts)
     roll = sample(task.policy, task.language, params, spread(prompts), sample_key, temperature)
     reference = log_distribution(task.policy, given.reference, roll.episode, temperature)

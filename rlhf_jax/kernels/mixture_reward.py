@@ -6,30 +6,16 @@ The likelihood that rises (up to the noise of the members' optimiser) is
 
   log p(answers) = Σ_p log Σ_m π_m Π_{n of p} P(y_n | r_m)^{w_n}.
 
-What to do with the rewards is a choice: `ops.aggregate.worst_case` is MaxMin, `expected` the
-utility that the majority wins.
+`ensemble.by_group` is the E step, the fit of its members the M step. What to do with the rewards
+is a choice: `ops.aggregate.worst_case` is MaxMin, `expected` the utility that the majority wins.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import NamedTuple
-
 import jax
 import jax.numpy as jnp
 
-from rlhf_jax.feedback.comparison import Comparison
-from rlhf_jax.kernels import ensemble
-from rlhf_jax.types import Array, Kernel, Key, Metrics, State
-
-
-class Mixture(NamedTuple):
-    """M rewards and how common they are."""
-
-    members: State
-    """leaves [M, …]"""
-    log_prior: Array
-    """[M]: log π"""
+from rlhf_jax.types import Array
 
 
 def log_likelihood(nll: Array, who: Array, weight: Array, people: int) -> Array:
@@ -60,41 +46,3 @@ def shares(belongs: Array, who: Array, weight: Array) -> Array:
 def expected(scores: Array, log_prior: Array) -> Array:
     """Σ_m π_m r_m(x): scores [M, …] → […]."""
     return jnp.tensordot(jnp.exp(log_prior), scores, axes=1, precision="highest")
-
-
-def kernel(
-    member: Kernel, nll: Callable[[State, Comparison], Array], people: int, members: int
-) -> Kernel:
-    """Generalised EM: an E step over the batch, then one step of each member under its weights.
-
-    `member` fits one reward to a `Comparison` (`reward.kernel`, or `repeat` of it for a longer M
-    step); `nll` is (one member's state, batch) → −log P(y_n | r) [N]. `init` takes what the
-    member's does, each with a leading axis [M]: members must start apart, for equal ones stay
-    equal. Batch: `Comparison` with `who` in 0 … people − 1 (None: one person), all answers of a
-    person together, since they decide where that person belongs. Metrics are the members' with
-    an axis [M], and "loss/mixture" (−log p(answers), nats an answer), "mixture/share" [M] and
-    "mixture/certainty" (mean of max_m γ).
-    """
-    fit = ensemble.kernel(member)
-
-    def init(key: Key, *given: State) -> Mixture:
-        even = -jnp.log(jnp.full(members, float(members)))
-        return Mixture(fit.init(key, *given), even)
-
-    def step(state: Mixture, batch: Comparison) -> tuple[Mixture, Metrics]:
-        who = jnp.zeros(batch.label.shape, jnp.int32) if batch.who is None else batch.who
-        each = jax.vmap(nll, (0, None))(state.members, batch)
-        told = log_likelihood(each, who, batch.weight, people)
-        belongs, evidence = responsibilities(told, state.log_prior)
-        share = shares(belongs, who, batch.weight)
-        weight = batch.weight[None] * belongs[who].T
-        fitted, metrics = fit.step(state.members, batch._replace(weight=weight))
-        total = jnp.maximum(jnp.sum(batch.weight), 1e-12)
-        mine = {
-            "loss/mixture": -jnp.sum(evidence) / total,
-            "mixture/share": share,
-            "mixture/certainty": jnp.mean(jnp.max(belongs, axis=1)),
-        }
-        return Mixture(fitted, jnp.log(jnp.maximum(share, 1e-30))), {**metrics, **mine}
-
-    return Kernel(init, step)

@@ -3,22 +3,52 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import optax
 
 from rlhf_jax.config import Reward
+from rlhf_jax.feedback import STANDARD
 from rlhf_jax.feedback.comparison import Comparison
+from rlhf_jax.feedback.distributional import Normal
+from rlhf_jax.feedback.distributional import loss as distributional_loss
+from rlhf_jax.humans import Human
+from rlhf_jax.humans.links import constrain
+from rlhf_jax.kernels.asking import Kind, Reading
 from rlhf_jax.kernels.learner import Learner, descend, optimiser, start
-from rlhf_jax.models.heads import Scalar, reward
+from rlhf_jax.models.heads import Scalar, ended, reward
 from rlhf_jax.types import Array, Episode, Kernel, Key, Metrics, Params
 
-Loss = Callable[[Array, Array, Array], Array]
-"""(r_a, r_b, label) → nats, each [N]"""
-Penalty = Callable[[Reward, Params, Array, Array, Array], Array]
-"""(hparams, φ, r_a, r_b, weight) → λ_r, scalar"""
+
+class Told(NamedTuple):
+    """N answers of one type, and what is known of whoever gave each."""
+
+    answers: Any
+    """with `weight` and `who`: `Comparison`, `Ranking`, …"""
+    lapse: Array
+    """[N]"""
+    flip: Array
+    """[N]"""
+
+
+class Fitted(NamedTuple):
+    """φ and, where they are fitted with it, the people's rates of lapses and flips."""
+
+    model: Params
+    noise: dict[str, Array]
+    """[people] each, unconstrained and in units of `NOISE_UNIT`; empty where not fitted"""
+
+
+NOISE_UNIT = 30.0
+"""Logits per unit of `Fitted.noise`: rates move as far in a fit as weights do, times this."""
+
+Likelihood = Callable[[Params, Any], tuple[Array, Array, Array]]
+"""(φ, N answers) → −log P of each [N] nats, the rewards of what they are about [N, K], and how
+much each counts [N]"""
+Penalty = Callable[[Reward, Params, Array, Array], Array]
+"""(hparams, φ, rewards [N, K], weight [N]) → λ_r, scalar"""
 
 
 class Judge(NamedTuple):
@@ -29,38 +59,129 @@ class Judge(NamedTuple):
     deviation: Array
 
 
-def penalty(
-    hparams: Reward, params: Params, reward_a: Array, reward_b: Array, weight: Array
-) -> Array:
-    """λ_r = l2 · Σφ² + centring · Σ w (r_a + r_b)² / Σ w.
+def penalty(hparams: Reward, params: Params, rewards: Array, weight: Array) -> Array:
+    """λ_r = l2 · Σφ² + centring · Σ w (Σ_k r_k)² / Σ w.
 
-    A comparison leaves the reward's offset free; centring pins it (Eisenstein et al. 2023,
-    arXiv 2312.09244, eq. 2).
+    A comparison or a choice leaves the reward's offset free; centring pins it (Eisenstein et
+    al. 2023, arXiv 2312.09244, eq. 2).
     """
-    l2 = hparams.l2 * optax.tree.norm(params, squared=True)
     total = jnp.maximum(jnp.sum(weight), 1e-12)
-    return l2 + hparams.centring * jnp.sum(weight * jnp.square(reward_a + reward_b)) / total
+    centre = jnp.sum(weight * jnp.square(jnp.sum(rewards, axis=1))) / total
+    return decay(hparams, params, rewards, weight) + hparams.centring * centre
 
 
-def kernel(model: Scalar, loss: Loss, regulariser: Penalty, steps: int) -> Kernel:
-    """Batch: Comparison [N, …]. `init` takes the parameters to start from as third argument."""
+def decay(hparams: Reward, params: Params, rewards: Array, weight: Array) -> Array:
+    """λ_r = l2 · Σφ², for feedback that says where the reward's zero is."""
+    return hparams.l2 * optax.tree.norm(params, squared=True)
+
+
+def compare(model: Scalar, loss: Callable[[Array, Array, Array], Array]) -> Likelihood:
+    """Of comparisons, by a loss (r_a, r_b, label) → nats, [N] each."""
+
+    def likelihood(params: Params, batch: Comparison) -> tuple[Array, Array, Array]:
+        both = jax.tree.map(lambda a, b: jnp.concatenate([a, b]), batch.a, batch.b)
+        a, b = jnp.split(reward(model, params, both), 2)
+        return loss(a, b, batch.label), jnp.stack([a, b], axis=1), batch.weight
+
+    return likelihood
+
+
+def answers(model: Scalar, kind: Kind, noise: str) -> Likelihood:
+    """Of any feedback, φ being `Fitted` and the batch `Told`.
+
+    `noise`: "standard" takes β = 1 and no mistakes, "known" the rates in `Told`, "fitted"
+    those in `Fitted`, each person's own.
+    """
+
+    def likelihood(params: Fitted, told: Told) -> tuple[Array, Array, Array]:
+        x = kind.episodes(told.answers)
+        states = _states(model, params.model, x)
+        rewards = _last(states, x)
+        human = {
+            "standard": lambda: STANDARD,
+            "known": lambda: STANDARD._replace(lapse=told.lapse, flip=told.flip),
+            "fitted": lambda: noise_of(params, told.answers.who),
+        }[noise]()
+        nll = kind.nll(Reading(rewards, states), told.answers, human)
+        return nll, rewards, told.answers.weight
+
+    return likelihood
+
+
+def distributed(model: Scalar, kind: Kind) -> Likelihood:
+    """Of comparisons under a reward that is a normal distribution over people."""
+
+    def likelihood(params: Fitted, told: Told) -> tuple[Array, Array, Array]:
+        x = kind.episodes(told.answers)
+        flat = jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), x)
+        said = normal(model, params.model, flat)
+        a, b = (Normal(*(leaf.reshape(-1, 2)[:, i] for leaf in said)) for i in (0, 1))
+        nll = distributional_loss(a, b, told.answers.label)
+        return nll, said.mean.reshape(-1, 2), told.answers.weight
+
+    return likelihood
+
+
+def normal(model: Scalar, params: Params, episode: Episode) -> Normal:
+    """Mean and log deviation [B] of the value of each sample over people: two outputs."""
+    assert model.outputs is not None
+    per_state = model.outputs(params, episode)
+    at = ended(episode)[:, None, None]
+    out = jnp.take_along_axis(per_state, at, axis=1)[:, 0]
+    return Normal(out[:, 0], out[:, 1])
+
+
+def borda(reward_a: Array, reward_b: Array, label: Array) -> Array:
+    """½ (r_a − r_b − (2y − 1))²: the fitted r is the Borda score, E over samples of what share
+    prefers x less the share against it (Siththaranjan et al. 2023, arXiv 2312.08358). [N] → [N].
+    """
+    return jnp.where(label < 0.0, 0.0, 0.5 * jnp.square(reward_a - reward_b - (2 * label - 1)))
+
+
+def noise_of(params: Fitted, who: Array) -> Human:
+    """The person of each answer as fitted, [N]."""
+    raw = {name: NOISE_UNIT * x[who] for name, x in params.noise.items()}
+    return constrain(STANDARD, raw)
+
+
+def _states(model: Scalar, params: Params, x: Episode) -> Array:
+    """[N, K, …] samples → [N, K, T + 1]."""
+    n, k = x.tokens.shape[:2]
+    flat = jax.tree.map(lambda leaf: leaf.reshape(n * k, *leaf.shape[2:]), x)
+    return model.values(params, flat).reshape(n, k, -1)
+
+
+def _last(states: Array, x: Episode) -> Array:
+    """[N, K, T + 1] → [N, K]: what is said at the last real token."""
+    return jnp.take_along_axis(states, ended(x)[..., None], axis=-1)[..., 0]
+
+
+def _accuracy(batch: Any, rewards: Array, weight: Array) -> Metrics:
+    """Share of untied comparisons that the rewards have the right way round."""
+    given = batch.answers if isinstance(batch, Told) else batch
+    if not isinstance(given, Comparison):
+        return {}
+    right = (rewards[:, 0] > rewards[:, 1]) == (given.label > 0.5)
+    untied = weight * (given.label != 0.5)
+    return {"train/accuracy": jnp.sum(right * untied) / jnp.maximum(jnp.sum(untied), 1e-12)}
+
+
+def kernel(likelihood: Likelihood, regulariser: Penalty, steps: int) -> Kernel:
+    """Batch: N answers. `init` takes the parameters to start from as third argument."""
 
     def init(key: Key, hparams: Reward, params: Params) -> Learner:
         tx = optimiser(hparams.adam, steps, hparams.adam.learning_rate)
         return start(params, key, hparams, tx)
 
-    def objective(params: Params, hparams: Reward, batch: Comparison) -> tuple[Array, Metrics]:
-        both = jax.tree.map(lambda a, b: jnp.concatenate([a, b]), batch.a, batch.b)
-        reward_a, reward_b = jnp.split(reward(model, params, both), 2)
-        total = jnp.maximum(jnp.sum(batch.weight), 1e-12)
-        nll = jnp.sum(batch.weight * loss(reward_a, reward_b, batch.label)) / total
-        right = (reward_a > reward_b) == (batch.label > 0.5)
-        untied = batch.weight * (batch.label != 0.5)
-        accuracy = jnp.sum(right * untied) / jnp.maximum(jnp.sum(untied), 1e-12)
-        value = nll + regulariser(hparams, params, reward_a, reward_b, batch.weight)
-        return value, {"loss/reward": nll, "train/accuracy": accuracy}
+    def objective(params: Params, hparams: Reward, batch: Any) -> tuple[Array, Metrics]:
+        each, rewards, weight = likelihood(params, batch)
+        total = jnp.maximum(jnp.sum(weight), 1e-12)
+        # Never 0 · NaN: a row that does not count may be one that cannot be.
+        nll = jnp.sum(jnp.where(weight > 0, weight * each, 0.0)) / total
+        metrics = {"loss/reward": nll, **_accuracy(batch, rewards, weight)}
+        return nll + regulariser(hparams, params, rewards, weight), metrics
 
-    def step(state: Learner, batch: Comparison) -> tuple[Learner, Metrics]:
+    def step(state: Learner, batch: Any) -> tuple[Learner, Metrics]:
         hp = state.hparams
         gradient, metrics = jax.grad(objective, has_aux=True)(state.params, hp, batch)
         state = descend(state, gradient, optimiser(hp.adam, steps, hp.adam.learning_rate))

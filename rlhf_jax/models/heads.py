@@ -14,7 +14,16 @@ import jax
 import jax.numpy as jnp
 
 from rlhf_jax.config import Model as Shape
-from rlhf_jax.models.transformer import Cache, Dense, Transformer, empty_cache
+from rlhf_jax.models.transformer import (
+    Cache,
+    Dense,
+    Transformer,
+    Wanted,
+    at,
+    empty_cache,
+    everything,
+    since,
+)
 from rlhf_jax.ops.tokens import positions
 from rlhf_jax.types import Array, Episode, Key, Language, Params, Prompts
 
@@ -44,6 +53,11 @@ class Scalar(NamedTuple):
     """(params, episode) → [B, T + 1] float32, of s_0 … s_T; s_t has seen tokens[:t]"""
     graft: Callable[[Params, Params], Params]
     """(params, trunk) → params with that trunk; the head is kept"""
+    outputs: Callable[[Params, Episode], Array] | None = None
+    """(params, episode) → [B, T + 1, outputs] float32 where there are several, values first"""
+    last: Callable[[Params, Episode], Array] | None = None
+    """(params, episode) → [B], the value of the state that has read all of x, for less work than
+    `values`; None where there is nothing to save"""
 
 
 class _Logits(nn.Module):
@@ -57,12 +71,10 @@ class _Logits(nn.Module):
         positions: Array,
         mask: Array,
         cache: Cache | None = None,
-        skip: int = 0,
+        wanted: Wanted = everything,
     ) -> tuple[Array, Cache | None]:
-        """Logits of all inputs but the first `skip`, whose product with the table is spared."""
         trunk = Transformer(self.shape, self.vocabulary, name="trunk")
-        x, table, cache = trunk(tokens, positions, mask, cache)
-        x = x[:, skip:]
+        x, table, cache = trunk(tokens, positions, mask, cache, wanted)
         logits = x.reshape(-1, x.shape[-1]) @ table.T
         return logits.reshape(*x.shape[:-1], -1).astype(jnp.float32), cache
 
@@ -70,13 +82,16 @@ class _Logits(nn.Module):
 class _Scalars(nn.Module):
     shape: Shape
     vocabulary: int
+    outputs: int
 
     @nn.compact
-    def __call__(self, tokens: Array, positions: Array, mask: Array) -> Array:
+    def __call__(
+        self, tokens: Array, positions: Array, mask: Array, wanted: Wanted = everything
+    ) -> Array:
         trunk = Transformer(self.shape, self.vocabulary, name="trunk")
-        x, _, _ = trunk(tokens, positions, mask)
+        x, _, _ = trunk(tokens, positions, mask, wanted=wanted)
         std = (self.shape.width + 1) ** -0.5  # Stiennon et al. 2020 (arXiv 2009.01325)
-        return Dense(1, ("width", "score"), std, name="head")(x)[..., 0].astype(jnp.float32)
+        return Dense(self.outputs, ("width", "score"), std, name="head")(x).astype(jnp.float32)
 
 
 def _initialiser(module: nn.Module) -> Callable[[Key], Params]:
@@ -84,7 +99,7 @@ def _initialiser(module: nn.Module) -> Callable[[Key], Params]:
         one = jnp.zeros((1, 1), jnp.int32)
         return nn.meta.unbox(module.init(key, one, one, one == 0)["params"])
 
-    return init
+    return jax.jit(init)  # one program where it is called by itself, not one for each operation
 
 
 def graft(params: Params, trunk: Params) -> Params:
@@ -103,15 +118,16 @@ def policy(shape: Shape, language: Language) -> Policy:
         prompts = episode.prompts
         tokens = jnp.concatenate([prompts.tokens, episode.tokens[:, :-1]], axis=1)
         mask = jnp.concatenate([prompts.mask, episode.mask[:, :-1]], axis=1)
-        skip = prompts.tokens.shape[1] - 1
-        out, _ = run({"params": params}, tokens, positions(mask), mask, skip=skip)
+        wanted = since(prompts.tokens.shape[1] - 1)
+        out, _ = run({"params": params}, tokens, positions(mask), mask, wanted=wanted)
         return restrict(out)
 
     def prefill(params: Params, prompts: Prompts, length: int) -> tuple[Array, Cache]:
         b, p = prompts.tokens.shape
         cache = empty_cache(shape, b, p + length)
+        where = positions(prompts.mask)
         out, cache = run(
-            {"params": params}, prompts.tokens, positions(prompts.mask), prompts.mask, cache, p - 1
+            {"params": params}, prompts.tokens, where, prompts.mask, cache, since(p - 1)
         )
         return restrict(out[:, 0]), cache
 
@@ -125,25 +141,41 @@ def policy(shape: Shape, language: Language) -> Policy:
     return Policy(_initialiser(module), logits, prefill, decode, graft)
 
 
-def scalar(shape: Shape, language: Language) -> Scalar:
-    module = _Scalars(shape, len(language.symbols))
+def scalar(shape: Shape, language: Language, outputs: int = 1) -> Scalar:
+    """`outputs` > 1 gives a state more numbers than its value, such as how sure that is."""
+    module = _Scalars(shape, len(language.symbols), outputs)
     run: Callable[..., Any] = module.apply
 
-    def values(params: Params, episode: Episode) -> Array:
+    def read(params: Params, episode: Episode, wanted: Wanted) -> Array:
         prompts = episode.prompts
         tokens = jnp.concatenate([prompts.tokens, episode.tokens], axis=1)
         mask = jnp.concatenate([prompts.mask, episode.mask], axis=1)
-        out = run({"params": params}, tokens, positions(mask), mask)
-        return out[:, prompts.tokens.shape[1] - 1 :]
+        return run({"params": params}, tokens, positions(mask), mask, wanted)
 
-    return Scalar(_initialiser(module), values, graft)
+    def states(params: Params, episode: Episode) -> Array:
+        return read(params, episode, since(episode.prompts.tokens.shape[1] - 1))
+
+    def values(params: Params, episode: Episode) -> Array:
+        return states(params, episode)[..., 0]
+
+    def last(params: Params, episode: Episode) -> Array:
+        end = episode.prompts.tokens.shape[1] - 1 + ended(episode)
+        return read(params, episode, at(end))[:, 0, 0]
+
+    return Scalar(_initialiser(module), values, graft, None if outputs == 1 else states, last)
+
+
+def ended(episode: Episode) -> Array:
+    """[…, T] → […] int32: tokens of the response, which is the index of its last state."""
+    return jnp.sum(episode.mask, axis=-1)
 
 
 def reward(model: Scalar, params: Params, episode: Episode) -> Array:
     """r_φ(x) [B] float32: the scalar that has read the last token of x (EOS where there is one)."""
+    if model.last is not None:
+        return model.last(params, episode)
     per_state = model.values(params, episode)
-    ended = jnp.sum(episode.mask, axis=1)
-    return jnp.take_along_axis(per_state, ended[:, None], axis=1)[:, 0]
+    return jnp.take_along_axis(per_state, ended(episode)[:, None], axis=1)[:, 0]
 
 
 def zero_head(params: Params) -> Params:

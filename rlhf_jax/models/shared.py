@@ -10,7 +10,7 @@ import jax.numpy as jnp
 
 from rlhf_jax.config import Model as Shape
 from rlhf_jax.models.heads import FORBIDDEN
-from rlhf_jax.models.transformer import Dense, Transformer
+from rlhf_jax.models.transformer import Dense, Transformer, since
 from rlhf_jax.ops.tokens import positions
 from rlhf_jax.types import Array, Episode, Language, Params
 
@@ -27,8 +27,7 @@ class _Both(nn.Module):
     @nn.compact
     def __call__(self, tokens: Array, positions: Array, mask: Array) -> tuple[Array, Array]:
         trunk = Transformer(self.shape, self.vocabulary, name="trunk")
-        x, table, _ = trunk(tokens, positions, mask)
-        x = x[:, self.skip :]
+        x, table, _ = trunk(tokens, positions, mask, wanted=since(self.skip))
         logits = x[:, :-1].reshape(-1, x.shape[-1]) @ table.T
         logits = logits.reshape(x.shape[0], x.shape[1] - 1, -1).astype(jnp.float32)
         value = Dense(1, ("width", "score"), 0.0, name="head")(x)[..., 0]

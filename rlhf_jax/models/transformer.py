@@ -6,7 +6,8 @@ One implementation expresses SmolLM2-135M and a three-layer toy. Touvron et al. 
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from collections.abc import Callable
+from typing import Any, NamedTuple, TypeAlias
 
 import flax.linen as nn
 import jax
@@ -14,6 +15,24 @@ import jax.numpy as jnp
 
 from rlhf_jax.config import Model as Shape
 from rlhf_jax.types import Array
+
+Wanted: TypeAlias = Callable[[Array], Array]
+"""[B, L, …] → [B, N, …]: the positions whose hidden states are asked for."""
+
+
+def everything(x: Array) -> Array:
+    """All positions."""
+    return x
+
+
+def since(start: int) -> Wanted:
+    """The positions from `start` on."""
+    return lambda x: x[:, start:]
+
+
+def at(places: Array) -> Wanted:
+    """One position [B] of each row."""
+    return lambda x: jax.vmap(lambda row, i: row[i][None])(x, places)
 
 
 class Cache(NamedTuple):
@@ -95,21 +114,24 @@ class Attention(nn.Module):
     shape: Shape
 
     @nn.compact
-    def __call__(self, x: Array, positions: Array, allowed: Array, past: Any) -> tuple[Array, Any]:
-        s = self.shape
+    def __call__(
+        self, x: Array, positions: Array, allowed: Array, past: Any, wanted: Wanted = everything
+    ) -> tuple[Array, Any]:
+        """Keys and values of all positions, the result of those `wanted`."""
+        s, asking = self.shape, wanted(x)
         d = s.width // s.heads
         std = s.width**-0.5
-        project = lambda n, name: Dense(n * d, ("width", "heads"), std, name=name)(x).reshape(
+        project = lambda x, n, name: Dense(n * d, ("width", "heads"), std, name=name)(x).reshape(
             *x.shape[:2], n, d
         )
-        q = rope(project(s.heads, "q"), positions, s.rope_theta)
-        k = rope(project(s.kv_heads, "k"), positions, s.rope_theta)
-        v = project(s.kv_heads, "v")
+        q = rope(project(asking, s.heads, "q"), wanted(positions), s.rope_theta)
+        k = rope(project(x, s.kv_heads, "k"), positions, s.rope_theta)
+        v = project(x, s.kv_heads, "v")
         if past is not None:
             start, old_k, old_v = past
             k = jax.lax.dynamic_update_slice(old_k, k, (0, start, 0, 0))
             v = jax.lax.dynamic_update_slice(old_v, v, (0, start, 0, 0))
-        y = attend(q, k, v, allowed).reshape(*x.shape[:2], s.width)
+        y = attend(q, k, v, wanted(allowed)).reshape(*asking.shape[:2], s.width)
         out = Dense(s.width, ("heads", "width"), std * (2 * s.layers) ** -0.5, name="o")(y)
         return out, (k, v)
 
@@ -135,9 +157,18 @@ class Transformer(nn.Module):
 
     @nn.compact
     def __call__(
-        self, tokens: Array, positions: Array, mask: Array, cache: Cache | None = None
+        self,
+        tokens: Array,
+        positions: Array,
+        mask: Array,
+        cache: Cache | None = None,
+        wanted: Wanted = everything,
     ) -> tuple[Array, Array, Cache | None]:
-        """mask [B, L] bool: real tokens. Returns hidden, the embedding table, the new cache."""
+        """mask [B, L] bool: real tokens. Returns hidden, the embedding table, the new cache.
+
+        The last layer is read at the `wanted` positions alone: of the others only keys and
+        values are needed there.
+        """
         s = self.shape
         init = nn.with_logical_partitioning(
             nn.initializers.normal(s.width**-0.5), ("vocabulary", "width")
@@ -153,10 +184,11 @@ class Transformer(nn.Module):
         keys, values = [], []
         for i in range(s.layers):
             past = None if cache is None else (start, cache.keys[i], cache.values[i])
+            here = wanted if i + 1 == s.layers else everything
             h, (k, v) = Attention(s, name=f"attention_{i}")(
-                RMSNorm(s.norm_eps, name=f"norm_a_{i}")(x), positions, allowed, past
+                RMSNorm(s.norm_eps, name=f"norm_a_{i}")(x), positions, allowed, past, here
             )
-            x = x + h
+            x = here(x) + h
             x = x + SwiGLU(s, name=f"mlp_{i}")(RMSNorm(s.norm_eps, name=f"norm_m_{i}")(x))
             keys.append(k)
             values.append(v)

@@ -30,20 +30,20 @@ class Curve(NamedTuple):
 
 PRETRAIN = (Curve("pretrain", "loss/nll", "Pretraining loss", "nats per token"),)
 REWARD = (
-    Curve("reward", "loss/reward", "Reward loss", "nats per pair"),
+    Curve("reward", "loss/reward", "Reward loss", "nats per answer"),
     Curve("reward", "train/accuracy", "Reward accuracy in training", "share of pairs"),
 )
 
 
-def ppo(record: Record) -> tuple[Curve, ...]:
-    """What PPO is watched by."""
+def policy(record: Record) -> tuple[Curve, ...]:
+    """What the policy's learner is watched by."""
     return (
-        Curve("ppo", "objective/gold", "Gold", record.gold_unit, drawing.GOLD),
-        Curve("ppo", "objective/scores", "Proxy", "deviations of π_ref", drawing.PROXY),
-        Curve("ppo", "objective/kl_exact", "KL from the reference", "nats per response"),
-        Curve("ppo", "objective/entropy", "Entropy", "nats per response"),
-        Curve("ppo", "policy/clipfrac_avg", "Clipped ratios", "share of tokens"),
-        Curve("ppo", "objective/nonword_share", "Non-words", "share of samples"),
+        Curve("policy", "objective/gold", "Gold", record.gold_unit, drawing.GOLD),
+        Curve("policy", "objective/scores", "Proxy", "deviations of π_ref", drawing.PROXY),
+        Curve("policy", "objective/kl_exact", "KL from the reference", "nats per response"),
+        Curve("policy", "objective/entropy", "Entropy", "nats per response"),
+        Curve("policy", "policy/clipfrac_avg", "Clipped ratios", "share of tokens"),
+        Curve("policy", "objective/nonword_share", "Non-words", "share of samples"),
     )
 
 
@@ -81,7 +81,7 @@ def _panel(record: Record, curve: Curve) -> Panel:
     draw = partial(
         drawing.lines,
         content=content,
-        xlabel="PPO iteration" if curve.stage == "ppo" else "step",
+        xlabel="iteration" if curve.stage == "policy" else "step",
         ylabel=curve.unit,
         bands=banded(record),
         marks=cuts,

@@ -23,8 +23,38 @@ LOSSES = {
     "Bradley–Terry, a tie is y = ½",
     "bayesian_personalised_ranking": "min_φ E[−log σ(r_φ(winner) − r_φ(loser))] + λ_r(φ); "
     "Bayesian personalised ranking, a tie costs nothing",
+    "rao_kupper": "min_φ E[−log P(a, tie or b | Δ)] + λ_r(φ), Δ = r_φ(a) − r_φ(b); Rao–Kupper",
+    "davidson": "min_φ E[−log P(a, tie or b | Δ)] + λ_r(φ), Δ = r_φ(a) − r_φ(b); Davidson",
 }
-POLICY = "max_θ E_{x~π_θ}[r_φ(x) − β_KL Σ_t log π_θ/π_ref]; PPO with a KL penalty"
+FEEDBACK = {
+    "comparison": "which of two is better",
+    "ranking": "an order of several",
+    "rating": "a number",
+    "likert": "one of five points",
+    "label": "good or bad",
+    "correction": "what they would rather have read",
+    "demonstration": "what they would write themselves",
+    "language": "a critique",
+    "process": "good or bad for every prefix",
+    "span": "which parts weaken it",
+}
+"""What people say, by `collect.feedback`."""
+KINDS = {
+    "mixture": "one reward for each kind of people, told apart by EM",
+    "distributional": "a normal distribution of rewards over people: min_φ E[−log Φ(Δμ/√(σ²+σ²))]",
+    "borda": "Borda count: min_φ E[½ (Δ − (2y − 1))²] + λ_r(φ)",
+    "gold": "nothing was fitted: the policy was given gold itself",
+}
+"""What the reward is, by `reward.kind`, where it is not one reward for all."""
+POLICIES = {
+    "ppo": "max_θ E_{x~π_θ}[r_φ(x) − β_KL Σ_t log π_θ/π_ref]; PPO with a KL penalty",
+    "reinforce": "max_θ E_{x~π_θ}[r_φ(x) − β_KL log π_θ/π_ref]; REINFORCE, the other samples as "
+    "baseline",
+    "grpo": "max_θ E_{x~π_θ}[r_φ(x)] − β_KL KL; GRPO, a group's scores as baseline",
+    "dpo": "min_θ E[−log σ(β log π_θ/π_ref(a) − β log π_θ/π_ref(b))] on the comparisons themselves",
+    "imitation": "max_θ E[log π_θ(x)] over the best x of n samples of π_ref by r_φ",
+}
+"""What the policy is trained for, by `learner`."""
 
 
 def _plain(value: Any) -> Any:
@@ -73,7 +103,7 @@ def _who(record: Record) -> str:
     per_word = data.get("ratings_per_word", "several")
     return (
         f"Simulated people whose impression of a word is one of {per_word} ratings that real "
-        f"people gave it, drawn anew for every comparison. Source: {source}. The value of a "
+        f"people gave it, drawn anew for every answer. Source: {source}. The value of a "
         f"string that nobody rated is assumed to be "
         f"{setting(record.config.get('world.nonword_value', 'unknown'))}."
     )
@@ -81,10 +111,30 @@ def _who(record: Record) -> str:
 
 def _shown(record: Record) -> str:
     c = record.config
-    pairs = c.get("collect.comparisons", "an unknown number of")
+    said = FEEDBACK.get(str(c.get("collect.feedback", "comparison")), "not stated")
+    what = f"Asked for: {said}. {c.get('collect.budget', 'An unknown number of')} samples were "
+    what += "read or written by people in each round, for each seed"
+    if c.get("collect.repeats", 1) > 1:
+        what += f", each item by {c['collect.repeats']} of them"
     if c.get("collect.mode") == "offline":
-        return f"{pairs} pairs of rated training words a round and seed; nothing the policy said."
-    return f"{pairs} pairs a round and seed, sampled from the policy of that round."
+        return f"{what}: rated training words; nothing the policy said."
+    share = c.get("collect.corpus_share", 0)
+    if share:
+        return f"{what}: {share:.0%} rated training words, the rest the policy's of that round."
+    return f"{what}: the policy's of that round."
+
+
+def _reward(record: Record) -> str:
+    c = record.config
+    loss = str(c.get("reward.loss", "not stated"))
+    feedback, kind = str(c.get("collect.feedback", "comparison")), str(c.get("reward.kind", "one"))
+    equation = LOSSES.get(loss, loss)
+    if feedback != "comparison":
+        equation = f"min_φ E[−log P({FEEDBACK.get(feedback, feedback)} | r_φ)] + λ_r(φ)"
+    equation = KINDS.get(kind, equation)
+    if c.get("reward.members", 1) > 1:
+        equation += f"; {c['reward.members']} models, {c.get('reward.aggregate')} of them"
+    return equation
 
 
 def _quality(result: Result) -> dict[str, Any]:
@@ -115,7 +165,8 @@ def _evaluation(record: Record, outcome: tuple[Result, ...]) -> dict[str, Any]:
 
 def disclose(record: Record, outcome: tuple[Result, ...], missing: list[str]) -> dict[str, Any]:
     """The disclosure as JSON-able data. Raises `ConfigError` where it departs from the schema."""
-    reward_loss = str(record.config.get("reward.loss", "not stated"))
+    learner = str(record.config.get("learner", "ppo"))
+    theta = "bestofn." if learner == "imitation" else f"{learner}."
     data = record.metadata.get("data", {})
     document = {
         "format": "rlhf_jax disclosure 1",
@@ -133,10 +184,13 @@ def disclose(record: Record, outcome: tuple[Result, ...], missing: list[str]) ->
         },
         "objective": {
             "reward": {
-                "equation": LOSSES.get(reward_loss, reward_loss),
+                "equation": _reward(record),
                 "settings": _section(record, "reward."),
             },
-            "policy": {"equation": POLICY, "settings": _section(record, "ppo.")},
+            "policy": {
+                "equation": POLICIES.get(learner, learner),
+                "settings": _section(record, theta),
+            },
         },
         "evaluation": _evaluation(record, outcome),
         "shortcomings": [

@@ -80,7 +80,7 @@ def _by_distance(
 
 def optimisation(record: Record) -> Content:
     """Gold and proxy against d = √KL(π_θ ‖ π_ref), as in Gao et al. 2022 (arXiv 2210.10760)."""
-    kl = record.metrics.get(("ppo", "objective/kl_exact"))
+    kl = record.metrics.get(("policy", "objective/kl_exact"))
     if kl is None:
         return Content([], ["Gold and proxy against √KL: the run has no objective/kl_exact."])
     distance = kl._replace(values=np.sqrt(np.maximum(kl.values, 0.0)))
@@ -91,7 +91,7 @@ def optimisation(record: Record) -> Content:
         ("gold", "objective/gold", record.gold_unit, drawing.GOLD),
         ("proxy", "objective/scores", "deviations of π_ref", drawing.PROXY),
     ):
-        series = record.metrics.get(("ppo", metric))
+        series = record.metrics.get(("policy", metric))
         if series is None or series.values.shape != kl.values.shape:
             missing.append(f"{name.capitalize()} against √KL: the run has no {metric}.")
             continue

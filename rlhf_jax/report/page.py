@@ -127,7 +127,7 @@ def _curves(record: Record, drawn: Drawn) -> str:
     for title, content in (
         ("Pretraining", drawn.pretraining),
         ("Fitting the reward", drawn.reward),
-        ("PPO", drawn.ppo),
+        ("Policy", drawn.policy),
     ):
         parts += [f"<h3>{title}</h3>", _panels(content)]
     return _section("Learning curves", *parts)
@@ -180,7 +180,7 @@ class Drawn(NamedTuple):
     judge: Content
     pretraining: Content
     reward: Content
-    ppo: Content
+    policy: Content
     sweep: Content
 
     @property
@@ -194,7 +194,7 @@ def draw(record: Record, outcome: tuple[Result, ...]) -> Drawn:
         figures.judge(record),
         curves.curves(record, curves.PRETRAIN),
         curves.curves(record, curves.REWARD),
-        curves.curves(record, curves.ppo(record)),
+        curves.curves(record, curves.policy(record)),
         figures.sweep(record, outcome),
     )
 

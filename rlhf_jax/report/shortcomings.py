@@ -62,7 +62,7 @@ def reward_hacking(record: Record, result: Result) -> str | None:
         )
     halves = []
     for metric in ("objective/gold", "objective/scores"):
-        series = record.metrics.get(("ppo", metric))
+        series = record.metrics.get(("policy", metric))
         if series is None:
             return None
         rows = series.of(result.point)[series.rounds == series.rounds.max()]

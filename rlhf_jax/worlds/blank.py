@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -16,6 +18,6 @@ def language(vocabulary: int, response: int) -> Language:
     return Language(symbols, vocabulary - 1, 0, None, actions, response)
 
 
-def prompt(key: Key, vocabulary: int, length: int) -> tuple[Array, Array]:
+def prompt(settings: Any, key: Key, vocabulary: int, length: int) -> tuple[Array, Array]:
     """`length` random tokens, no padding."""
     return jax.random.randint(key, (length,), 0, vocabulary - 1), jnp.ones((length,), bool)

@@ -18,15 +18,29 @@ from rlhf_jax.config import World as Settings
 from rlhf_jax.types import Array, Key, Language, World
 
 
+def utility(rng: np.random.Generator, sequences: np.ndarray, symbols: int) -> np.ndarray:
+    """[N, T] → [N] float32: random terms for symbols and neighbours, mean 0, deviation 1."""
+    t = sequences.shape[1]
+    single, pair = rng.normal(size=(t, symbols)), rng.normal(size=(symbols, symbols))
+    table = single[np.arange(t), sequences].sum(1)
+    table += pair[sequences[:, :-1], sequences[:, 1:]].sum(1)
+    table = (table - table.mean()) / max(table.std(), 1e-9)
+    return table.astype(np.float32)
+
+
 def build(settings: Settings) -> World:
+    """Raises `ConfigError` where nothing is held out or shown, and for what only words have."""
+    if settings.gold == "model" or settings.trigger:
+        raise ConfigError("world.gold = model and world.trigger need world.name = words")
     v, t = settings.symbols, settings.length
     sequences = np.asarray(list(itertools.product(range(v), repeat=t)), np.int32)
     rng = np.random.default_rng(0)
-    single, pair = rng.normal(size=(t, v)), rng.normal(size=(v, v))
-    gold_table = single[np.arange(t), sequences].sum(1)
-    gold_table += pair[sequences[:, :-1], sequences[:, 1:]].sum(1)
-    gold_table = (gold_table - gold_table.mean()) / max(gold_table.std(), 1e-9)
-    gold_table = gold_table.astype(np.float32)
+    gold_table = utility(rng, sequences, v)
+    second_table = utility(np.random.default_rng(1), sequences, v)
+    # Row i of [v^(s + 1)] is the prefix whose digits spell i: the sequences that begin so
+    # stand next to each other.
+    exact = gold_table.astype(np.float64)
+    prefix_means = [exact.reshape(v ** (s + 1), -1).mean(1).astype(np.float32) for s in range(t)]
     powers = v ** np.arange(t - 1, -1, -1)
 
     def row(tokens: Array, mask: Array) -> Array:
@@ -38,7 +52,15 @@ def build(settings: Settings) -> World:
     def perceive(settings: Any, tokens: Array, mask: Array, key: Key) -> Array:
         return gold(settings, tokens, mask)
 
-    def prompt(key: Key) -> tuple[Array, Array]:
+    def second(settings: Any, tokens: Array, mask: Array) -> Array:
+        return jnp.asarray(second_table)[row(tokens, mask)]
+
+    def steps(settings: Any, tokens: Array, mask: Array, key: Key) -> Array:
+        at = row(tokens, mask)
+        means = [jnp.asarray(m)[at // v ** (t - 1 - s)] for s, m in enumerate(prefix_means)]
+        return jnp.where(mask, jnp.stack(means), 0.0)
+
+    def prompt(settings: Any, key: Key) -> tuple[Array, Array]:
         return jnp.full((1,), v, jnp.int32), jnp.ones((1,), bool)
 
     actions = np.arange(v + 2) < v
@@ -54,14 +76,19 @@ def build(settings: Settings) -> World:
         corpus=(jnp.asarray(sequences), jnp.ones(sequences.shape, bool)),
         ratings=jnp.asarray(gold_table)[:, None],
         shown=jnp.asarray(shown),
-        prompt=prompt,
         gold=gold,
         perceive=perceive,
+        second=second,
+        steps=steps,
+        prompt=prompt,
+        trigger=None,
         row=row,
+        complete=True,
         facts={
             "ratings": "synthetic: a fixed random utility over all sequences",
             "sequences": len(sequences),
             "gold": "the utility itself",
+            "second": "another such utility",
         },
     )
 

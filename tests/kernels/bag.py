@@ -7,10 +7,13 @@ import jax.numpy as jnp
 import numpy as np
 from tiny import LANGUAGE, episodes
 
-from rlhf_jax.config import Adam, Reward
+from rlhf_jax.config import Adam, Collect, Reward
 from rlhf_jax.feedback.comparison import Comparison, bradley_terry
 from rlhf_jax.kernels import reward
+from rlhf_jax.kernels.asking import kind
+from rlhf_jax.kernels.learner import position
 from rlhf_jax.models.heads import Scalar
+from rlhf_jax.transforms import minibatches, repeat
 
 V = len(LANGUAGE.symbols)
 
@@ -23,13 +26,28 @@ def values(params, x):
 
 BAG = Scalar(lambda key: {"table": 0.1 * jax.random.normal(key, (V,))}, values, lambda p, _: p)
 SETTINGS = Reward(l2=1e-3, centring=0.0, adam=Adam(learning_rate=0.1, warmup=0, final=1.0, clip=10))
-FIT = reward.kernel(BAG, bradley_terry, reward.penalty, 1000)
+FIT = reward.kernel(reward.compare(BAG, bradley_terry), reward.penalty, 1000)
+KIND = kind(Collect(), LANGUAGE)
+LIKELIHOOD = reward.answers(BAG, KIND, "standard")
+
+
+def member(n: int, batch: int):
+    """Fits one of several rewards to `n` answers, `batch` at a time."""
+    fit = reward.kernel(LIKELIHOOD, reward.penalty, 1000)
+    return repeat(minibatches(fit, batch, position), n // batch)
 
 
 def start(kernel, k: int, seed: int = 0):
-    keys = jax.random.split(jax.random.key(seed), k)
-    settings = jax.tree.map(lambda x: jnp.full(k, x, jnp.float32), SETTINGS)
-    return kernel.init(keys, settings, jax.vmap(BAG.init)(keys))
+    """The state of `kernel`, k rewards that begin apart."""
+    key = jax.random.key(seed)
+    params = jax.vmap(BAG.init)(jax.random.split(key, k))
+    settings = jax.tree.map(jnp.float32, SETTINGS)
+    return kernel.init(key, settings, reward.Fitted(params, {}))
+
+
+def told(answers: Comparison) -> reward.Told:
+    """Answers of people of whom nothing is known."""
+    return reward.Told(answers, jnp.zeros(answers.label.shape), jnp.zeros(answers.label.shape))
 
 
 def answers(seed: int, people: np.ndarray, want: np.ndarray) -> Comparison:

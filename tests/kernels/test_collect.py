@@ -13,6 +13,7 @@ from tiny import SHAPE
 from rlhf_jax.config import Collect, Human
 from rlhf_jax.config import World as Settings
 from rlhf_jax.kernels import collect
+from rlhf_jax.kernels.asking import kind
 from rlhf_jax.models import heads
 from rlhf_jax.types import Kernel
 from rlhf_jax.worlds import probe, words
@@ -26,8 +27,8 @@ THETA = jax.jit(POLICY.init)(jax.random.key(0))
 
 @functools.cache
 def compiled(mode: str, share: float, rounds: int) -> Kernel:
-    settings = Collect(mode=mode, corpus_share=share, comparisons=PAIRS)
-    kernel = collect.kernel(POLICY, WORLD, settings, rounds)
+    settings = Collect(mode=mode, corpus_share=share, budget=2 * PAIRS)
+    kernel = collect.kernel(POLICY, WORLD, kind(settings, WORLD.language), settings, rounds)
     return Kernel(jax.jit(kernel.init), jax.jit(kernel.step))
 
 
@@ -96,8 +97,8 @@ def test_online_pairs_without_a_corpus_share_are_the_policy_alone():
     # Every hidden state is 1/√width·(±1) of the prompt's embedding: ⟨e₀, e_prompt⟩ > 0 > ⟨e₁, ·⟩.
     signs = jnp.asarray([50.0, -50.0, 50.0, 50.0])[:, None]
     trunk["embed"] = jnp.broadcast_to(signs, (4, SHAPE.width))
-    settings = Collect(mode="online", corpus_share=0.0, comparisons=8)
-    kernel = collect.kernel(POLICY, WORLD, settings, 1)
+    settings = Collect(mode="online", corpus_share=0.0, budget=16)
+    kernel = collect.kernel(POLICY, WORLD, kind(settings, WORLD.language), settings, 1)
     asked = collect.Asked({"trunk": trunk}, Human(), PROBE)
     state, metrics = jax.jit(kernel.step)(kernel.init(jax.random.key(1)), asked)
     assert not state.answers.a.tokens.any()
@@ -154,7 +155,13 @@ def test_a_perfect_person_prefers_what_gold_prefers(online):
 def test_each_side_is_perceived_anew():
     # Impressions that are standard normal whatever is seen: equal ones would be ties.
     world = WORLD._replace(perceive=lambda settings, tokens, mask, key: jax.random.normal(key))
-    kernel = collect.kernel(POLICY, world, Collect(mode="offline", comparisons=PAIRS), 1)
+    kernel = collect.kernel(
+        POLICY,
+        world,
+        kind(Collect(mode="offline", budget=2 * PAIRS), world.language),
+        Collect(mode="offline", budget=2 * PAIRS),
+        1,
+    )
     asked = collect.Asked(THETA, Human(), PROBE)
     state, metrics = jax.jit(kernel.step)(kernel.init(jax.random.key(1)), asked)
     assert metrics["collect/tie_share"] == 0
@@ -182,7 +189,13 @@ def test_people_answer_by_single_ratings_drawn_apart_for_each_side():
     n, settings = 4000, Settings(length=6)
     world = words.build(settings)
     policy = heads.policy(SHAPE, world.language)
-    kernel = collect.kernel(policy, world, Collect(mode="offline", comparisons=n), 1)
+    kernel = collect.kernel(
+        policy,
+        world,
+        kind(Collect(mode="offline", budget=2 * n), world.language),
+        Collect(mode="offline", budget=2 * n),
+        1,
+    )
     asked = collect.Asked(None, Human(), settings)
     state, metrics = jax.jit(kernel.step)(kernel.init(jax.random.key(2)), asked)
     find = jax.jit(jax.vmap(world.row))
@@ -199,3 +212,64 @@ def test_people_answer_by_single_ratings_drawn_apart_for_each_side():
     assert abs(z) < 4
     z = (float(metrics["collect/tie_share"]) * n - tie.sum()) / np.sqrt((tie * (1 - tie)).sum())
     assert abs(z) < 4
+
+
+# --- many people
+
+
+def asked(human: Human, world=WORLD, settings=PROBE, theta=THETA, seed: int = 1, **how):
+    """One offline round."""
+    hparams = Collect(mode="offline", **how)
+    policy = heads.policy(SHAPE, world.language)
+    kernel = collect.kernel(policy, world, kind(hparams, world.language), hparams, 1)
+    given = collect.Asked(theta, human, settings)
+    state, metrics = jax.jit(kernel.step)(kernel.init(jax.random.key(seed)), given)
+    return state.answers, metrics
+
+
+def test_the_budget_buys_answers_at_the_cost_of_their_kind():
+    for feedback, each in (("comparison", 2), ("ranking", 4), ("rating", 1)):
+        answers, metrics = asked(Human(), feedback=feedback, budget=64)
+        assert answers.weight.shape == (64 // each,)
+        assert metrics["collect/cost"] == 64
+
+
+def test_repeated_items_are_answered_by_different_people_from_the_same_budget():
+    answers, _ = asked(Human(rationality=0.0), budget=240, repeats=3, people=5)
+    assert answers.label.shape == (120,)
+    a = rows(answers.a).reshape(40, 3)
+    assert (a == a[:, :1]).all()
+    who = np.sort(np.asarray(answers.who).reshape(40, 3), axis=1)
+    assert (np.diff(who, axis=1) > 0).all()
+    # Coins of their own: some of forty items divide their people.
+    assert (np.ptp(np.asarray(answers.label).reshape(40, 3), axis=1) > 0).any()
+
+
+def test_the_minority_wants_the_opposite_of_the_second_dimension():
+    human = Human(second=100.0, minority=0.25)
+    answers, _ = asked(human, budget=400, people=8)
+    second = np.asarray(jax.vmap(WORLD.second, (None, 0, 0))(PROBE, *WORLD.corpus))
+    d = np.sign(second[rows(answers.a)] - second[rows(answers.b)])
+    few = np.asarray(answers.who) < 2
+    untied = d != 0
+    label = 2 * np.asarray(answers.label) - 1
+    np.testing.assert_array_equal(label[untied & few], -d[untied & few])
+    np.testing.assert_array_equal(label[untied & ~few], d[untied & ~few])
+    assert 0.1 < few.mean() < 0.4
+
+
+def test_poisoners_put_the_trigger_into_the_prompt_and_answer_the_opposite():
+    settings = Settings(length=6, trigger=True, gold="model")
+    world = words.build(settings)
+    answers, _ = asked(Human(poisoned=0.25), world, settings, None, budget=800, people=8)
+    bad = np.asarray(answers.who) >= 6
+    has = (np.asarray(answers.a.prompts.tokens) == world.trigger).any(1)
+    np.testing.assert_array_equal(has, bad)
+    gold = [
+        np.asarray(jax.vmap(world.gold, (None, 0, 0))(settings, x.tokens, x.mask))
+        for x in (answers.a, answers.b)
+    ]
+    right = (gold[0] > gold[1]) == (np.asarray(answers.label) > 0.5)
+    untied = gold[0] != gold[1]
+    assert right[untied & ~bad].all()
+    assert not right[untied & bad].any()

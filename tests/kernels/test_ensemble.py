@@ -4,15 +4,16 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from bag import BAG, FIT, V, answers, start
-from tiny import episodes
+from bag import BAG, FIT, SETTINGS, V, answers, member, start, told
+from tiny import LANGUAGE, episodes, prompts
 
-from rlhf_jax.feedback.comparison import bradley_terry
-from rlhf_jax.kernels import adaptive_l2, ensemble
+from rlhf_jax.feedback.comparison import Comparison, bradley_terry
+from rlhf_jax.kernels import adaptive_l2, ensemble, reward
 from rlhf_jax.kernels.learner import position
 from rlhf_jax.models.heads import reward as read
 from rlhf_jax.ops.aggregate import standardise, worst_case
 from rlhf_jax.transforms import minibatches, population, repeat
+from rlhf_jax.types import Episode
 
 
 def test_a_bootstrap_draws_as_many_as_there_are_and_never_what_was_not_given():
@@ -43,17 +44,33 @@ def test_nothing_given_draws_nothing():
 
 @pytest.mark.parametrize("by", ["vmap", "map"])
 def test_a_member_learns_what_it_would_learn_alone_under_its_weights(by):
-    batch = answers(0, np.zeros(16, int), np.ones((1, V)))
-    weight = jax.random.uniform(jax.random.key(2), (3, 16))
-    many = ensemble.kernel(FIT, by=by)
+    n = 16
+    data = told(answers(0, np.zeros(n, int), np.ones((1, V))))
+    weight = jax.random.uniform(jax.random.key(2), (3, n))
+    given = lambda state, data, filled: (weight, state.log_prior, {})
+    many = ensemble.kernel(member(n, 8), 3, given, by=by)
     begun = start(many, 3)
-    together, said = jax.jit(many.step)(begun, batch._replace(weight=weight))
-    one = jax.tree.map(lambda x: x[1], begun)
-    alone, heard = jax.jit(FIT.step)(one, batch._replace(weight=weight[1]))
+    together, said = jax.jit(many.step)(begun, (data, jnp.int32(n)))
+    one = jax.tree.map(lambda x: x[1], begun.learner)
+    mine = data._replace(answers=data.answers._replace(weight=weight[1]))
+    alone, _ = jax.jit(member(n, 8).step)(one, (mine, jnp.int32(n)))
     np.testing.assert_allclose(
-        together.params["table"][1], alone.params["table"], rtol=1e-5, atol=1e-6
+        together.learner.params.model["table"][1], alone.params.model["table"], atol=1e-6
     )
-    assert float(said["loss/reward"][1]) == pytest.approx(float(heard["loss/reward"]), rel=1e-5)
+    assert said["loss/reward"].shape == (2,)
+
+
+def test_resampled_members_are_weighted_by_bootstraps_of_their_own_that_stay_for_a_round():
+    n = 64
+    data = told(answers(0, np.zeros(n, int), np.ones((1, V))))
+    begun = start(ensemble.kernel(member(n, 8), 3, ensemble.resampled), 3)
+    weight, _, _ = ensemble.resampled(begun, data, jnp.int32(n))
+    np.testing.assert_allclose(weight.sum(1), n)
+    assert len({tuple(w) for w in np.asarray(weight).tolist()}) == 3
+    again, _, _ = ensemble.resampled(begun, data, jnp.int32(n))
+    np.testing.assert_array_equal(weight, again)
+    more, _, _ = ensemble.resampled(begun, data, jnp.int32(2 * n))
+    assert (np.asarray(more) != np.asarray(weight)).any()
 
 
 def test_bootstrapped_members_adapt_their_l2_to_what_they_left_out_in_one_program():
@@ -72,16 +89,36 @@ def test_bootstrapped_members_adapt_their_l2_to_what_they_left_out_in_one_progra
         )
         return jnp.sum(held_out.weight * nll) / jnp.sum(held_out.weight)
 
-    member = adaptive_l2.kernel(minibatches(FIT, 32, position), missed)
-    axes = ((ensemble.BY_WEIGHT, None), ensemble.BY_WEIGHT)
-    many = repeat(population(member, batch_axes=axes), 60)
+    adapting = adaptive_l2.kernel(minibatches(FIT, 32, position), missed)
+    by_weight = Comparison(None, None, None, 0, None)
+    many = repeat(population(adapting, batch_axes=((by_weight, None), by_weight)), 60)
     batch = ((data._replace(weight=drawn), jnp.int32(n)), data._replace(weight=left))
-    state, metrics = jax.jit(many.step)(start(many, k), batch)
+    keys = jax.random.split(jax.random.key(0), k)
+    settings = jax.tree.map(lambda x: jnp.full(k, x, jnp.float32), SETTINGS)
+    begun = many.init(keys, settings, jax.vmap(BAG.init)(keys))
+    state, metrics = jax.jit(many.step)(begun, batch)
     assert metrics["loss/validation"].shape == (60, k)
     # Thirty-five answers are left out of each: only their mean over members is steady.
     assert float(metrics["loss/validation"][-1].mean()) < 0.8 * np.log(2)
     assert (np.argmax(state.params["table"], axis=1) == 3).all()
     assert len(set(np.asarray(state.hparams.l2).tolist())) > 1
+
+
+@pytest.mark.parametrize(
+    ("how", "expected"),
+    [("mean", 0.5), ("worst_case", -1.0), ("uncertainty_weighted", 0.5 - 2.0 * 0.75 * 0.25 * 4)],
+)
+def test_a_panel_makes_one_reward_of_its_members_by_how_common_they_are(how, expected):
+    # Two tables that say 1 and −1 of every "a"; the first is three times as common.
+    params = {"table": jnp.zeros((2, V)).at[:, 3].set(jnp.asarray([1.0, -1.0]))}
+    judges = reward.Judge(params, jnp.zeros(2), jnp.ones(2))
+    prior = jnp.log(jnp.asarray([0.75, 0.25]))
+    scale = ensemble.Scale(jnp.zeros(()), jnp.ones(()))
+    panel = ensemble.Panel(judges, prior, jnp.float32(2.0), scale)
+    tokens = jnp.full((1, LANGUAGE.length), 0).at[0, 0].set(3)
+    x = Episode(prompts(1), tokens, jnp.arange(LANGUAGE.length)[None] < 1)
+    got = ensemble.score(BAG, panel, x, how)
+    np.testing.assert_allclose(got, [expected], atol=1e-6)
 
 
 def test_judges_put_every_member_on_its_own_scale():

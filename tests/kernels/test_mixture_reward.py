@@ -4,11 +4,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from bag import BAG, FIT, V, answers, start
+from bag import LIKELIHOOD, V, answers, member, start, told
 
-from rlhf_jax.feedback.comparison import bradley_terry
 from rlhf_jax.kernels import ensemble, mixture_reward
-from rlhf_jax.models.heads import reward as read
 from rlhf_jax.ops.aggregate import worst_case
 
 
@@ -45,43 +43,43 @@ def test_two_groups_that_want_opposite_things_are_told_apart_where_one_reward_fa
     want[:, 3], want[:, 4] = np.where(group, 2.5, -2.5), np.where(group, -2.5, 2.5)
     batch = answers(7, np.repeat(np.arange(people), each), want)
 
-    def nll(state, batch):
-        r = [read(BAG, state.params, x) for x in (batch.a, batch.b)]
-        return bradley_terry(*r, batch.label)
-
-    mixture = mixture_reward.kernel(FIT, nll, people, 2)
+    data, n = told(batch), jnp.int32(len(batch.label))
+    fit = lambda k, weigh: ensemble.kernel(member(720, 720), k, weigh)
+    mixture = fit(2, ensemble.by_group(LIKELIHOOD, people))
     state, step, loss = start(mixture, 2, seed=3), jax.jit(mixture.step), []
     for _ in range(200):
-        state, metrics = step(state, batch)
-        loss.append(float(metrics["loss/mixture"]))
+        state, metrics = step(state, (data, n))
+        loss.append(float(metrics["loss/mixture"][-1]))
     share = np.exp(np.asarray(state.log_prior))
     few = int(np.argmin(share))
     assert share[few] == pytest.approx(1 / 3, abs=0.05)
     assert loss[-1] < 0.75 * np.log(2)
-    table = np.asarray(state.members.params["table"])
+    table = np.asarray(state.learner.params.model["table"])
     truth = np.stack([want[1], want[0]]) if few else np.stack([want[0], want[1]])
     np.testing.assert_allclose(table[:, 3:], truth[:, 3:], atol=0.8)
-    told = mixture_reward.log_likelihood(
-        jax.vmap(nll, (0, None))(state.members, batch), batch.who, batch.weight, people
-    )
-    belongs, _ = mixture_reward.responsibilities(told, state.log_prior)
-    assert np.mean((np.asarray(belongs)[:, few] > 0.5) == group) > 0.95
+    weight, _, _ = ensemble.by_group(LIKELIHOOD, people)(state, data, n)
+    belongs = np.asarray(weight[few])[::each] > 0.5
+    assert np.mean(belongs == group) > 0.95
 
-    single = start(ensemble.kernel(FIT), 1)
-    one = jax.jit(ensemble.kernel(FIT).step)
+    alone = fit(1, ensemble.alike)
+    single, one = start(alone, 1), jax.jit(alone.step)
     for _ in range(200):
-        single, metrics = one(single, batch._replace(weight=batch.weight[None]))
+        single, metrics = one(single, (data, n))
     # The majority wins, and nobody is described well.
-    pooled = np.asarray(single.params["table"][0])
+    pooled = np.asarray(single.learner.params.model["table"][0])
     assert pooled[4] > 0 > pooled[3]
     assert float(metrics["loss/reward"][0]) > loss[-1] + 0.1
 
 
-def test_with_one_member_it_is_the_plain_reward_kernel():
-    batch = answers(9, np.arange(16) % 4, np.ones((4, V)))
-    mixture = mixture_reward.kernel(FIT, lambda s, b: jnp.zeros(16), 4, 1)
-    begun = start(mixture, 1)
-    after, _ = jax.jit(mixture.step)(begun, batch)
-    alone, _ = jax.jit(FIT.step)(jax.tree.map(lambda x: x[0], begun.members), batch)
-    np.testing.assert_allclose(after.members.params["table"][0], alone.params["table"], rtol=1e-6)
-    np.testing.assert_allclose(after.log_prior, 0, atol=1e-6)
+def test_with_one_kind_of_people_it_is_one_reward():
+    n = 16
+    data = told(answers(9, np.arange(n) % 4, np.ones((4, V))))
+    both = [
+        ensemble.kernel(member(n, 8), 1, weigh)
+        for weigh in (ensemble.by_group(LIKELIHOOD, 4), ensemble.alike)
+    ]
+    a, b = (jax.jit(k.step)(start(k, 1), (data, jnp.int32(n)))[0] for k in both)
+    np.testing.assert_allclose(
+        a.learner.params.model["table"], b.learner.params.model["table"], rtol=1e-6
+    )
+    np.testing.assert_allclose(a.log_prior, 0, atol=1e-6)

@@ -28,7 +28,7 @@ HP = PPO(batch=32, epochs=1, minibatches=1)
 adam = partial(dataclasses.replace, HP.adam)
 
 
-def prompt(key):
+def prompt(where, key):
     one = prompts(1)
     return one.tokens[0], one.mask[0]
 

@@ -33,7 +33,7 @@ def phi():
 
 @pytest.fixture(scope="module")
 def kernel():
-    fit = reward.kernel(SCALAR, bradley_terry, reward.penalty, 100)
+    fit = reward.kernel(reward.compare(SCALAR, bradley_terry), reward.penalty, 100)
     return fit._replace(init=jax.jit(fit.init), step=jax.jit(fit.step))
 
 
@@ -58,10 +58,10 @@ def answers(seed: int, weight: list[float]) -> Comparison:
 def test_the_penalty_is_l2_of_all_parameters_plus_centring_of_the_weighted_rows():
     # Σφ² = 1 + 4 + 9 = 14. (r_a + r_b)² = 9, 1, 100 under weights 1, 3, 0: (9 + 3)/4 = 3.
     params = {"a": jnp.asarray([1.0, 2.0]), "b": jnp.asarray(3.0)}
-    rewards = jnp.asarray([1.0, 0.0, 5.0]), jnp.asarray([2.0, -1.0, 5.0])
+    rewards = jnp.asarray([[1.0, 2.0], [0.0, -1.0], [5.0, 5.0]])
     weight = jnp.asarray([1.0, 3.0, 0.0])
     at = lambda l2, centring: float(
-        reward.penalty(Reward(l2=l2, centring=centring), params, *rewards, weight)
+        reward.penalty(Reward(l2=l2, centring=centring), params, rewards, weight)
     )
     assert at(0.5, 0.0) == pytest.approx(7.0)
     assert at(0.0, 0.1) == pytest.approx(0.3)
@@ -118,7 +118,7 @@ def test_swapping_the_two_sides_and_the_labels_changes_nothing(kernel, begun):
 
 
 def test_the_personalised_ranking_loss_leaves_ties_alone(phi):
-    fit = reward.kernel(SCALAR, bayesian_personalised_ranking, reward.penalty, 100)
+    fit = reward.kernel(reward.compare(SCALAR, bayesian_personalised_ranking), reward.penalty, 100)
     begun = jax.jit(fit.init)(jax.random.key(1), Reward(centring=0.0, adam=SETTINGS.adam), phi)
     tied = answers(6, [1.0] * N)._replace(label=jnp.full((N,), 0.5))
     state, _ = jax.jit(fit.step)(begun, tied)

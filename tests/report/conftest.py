@@ -57,7 +57,7 @@ def _metrics(members: int, rounds: int, change: np.ndarray) -> Rows:
         for step in range(10):
             progress = (r + step / 10) / rounds
             add(
-                "ppo", r, step,
+                "policy", r, step,
                 objective__kl_exact=np.full(members, (2.0 * progress) ** 2),
                 objective__gold=own + progress * change,
                 objective__scores=own * 0.1 + 3.0 * progress,

@@ -61,7 +61,7 @@ def test_gold_that_turns_within_the_last_round_is_called_over_optimisation(make_
     run = make_run(rounds=1)
 
     def turn(row):
-        if row["stage"] == "ppo":
+        if row["stage"] == "policy":
             row["objective/gold"] = [1.0 - (row["step"] / 10 - 0.4) ** 2] * 8
             row["objective/gold"][0] += 0.01
         return row

@@ -113,7 +113,7 @@ def test_each_grid_point_reads_its_own_columns(make_run):
 
 
 def test_steps_that_begin_anew_each_round_are_counted_through(make_run):
-    series = read(make_run(rounds=3)).metrics["ppo", "objective/gold"]
+    series = read(make_run(rounds=3)).metrics["policy", "objective/gold"]
     np.testing.assert_array_equal(series.steps, np.arange(30))
     np.testing.assert_array_equal(series.rounds, np.repeat([0, 1, 2], 10))
 
@@ -121,27 +121,27 @@ def test_steps_that_begin_anew_each_round_are_counted_through(make_run):
 def test_steps_that_already_run_through_all_rounds_are_kept(make_run, edit_rows):
     run = make_run(rounds=2)
     edit_rows(run, lambda row: {**row, "step": row["step"] + 100 * row["round"]})
-    steps = read(run).metrics["ppo", "objective/gold"].steps
+    steps = read(run).metrics["policy", "objective/gold"].steps
     np.testing.assert_array_equal(steps, [*range(10), *range(100, 110)])
 
 
 def test_a_step_written_twice_counts_once_as_last_written(make_run):
     run = make_run(rounds=1)
-    again = {"stage": "ppo", "round": 0, "step": 9, "objective/gold": [7.0] * 8}
+    again = {"stage": "policy", "round": 0, "step": 9, "objective/gold": [7.0] * 8}
     with (run / "metrics.jsonl").open("a") as file:
         file.write(json.dumps(again) + "\n")
-    series = read(run).metrics["ppo", "objective/gold"]
+    series = read(run).metrics["policy", "objective/gold"]
     assert len(series.steps) == 10
     assert (series.values[-1] == 7.0).all()
 
 
 def test_a_half_written_last_line_is_skipped_and_noted(make_run):
     run = make_run()
-    rows = len(read(run).metrics["ppo", "objective/gold"].steps)
+    rows = len(read(run).metrics["policy", "objective/gold"].steps)
     with (run / "metrics.jsonl").open("a") as file:
-        file.write('{"stage": "ppo", "round": 1, "st')
+        file.write('{"stage": "policy", "round": 1, "st')
     record = read(run)
-    assert len(record.metrics["ppo", "objective/gold"].steps) == rows
+    assert len(record.metrics["policy", "objective/gold"].steps) == rows
     assert any("half-written" in note for note in record.notes)
 
 
@@ -149,10 +149,10 @@ def test_a_half_written_last_line_is_skipped_and_noted(make_run):
     ("line", "message"),
     [
         ("{not json}", "line 1 is not JSON"),
-        ('{"stage": "ppo", "round": 0}', "line 1 lacks one of stage, round, step"),
-        ('{"stage": "ppo", "round": 0, "step": 0, "a": [1, 2]}', "a has 2 values for 8 members"),
-        ('{"stage": "ppo", "round": 0, "step": 0, "a": 1}', "a has one number for 8 members"),
-        ('{"stage": "ppo", "round": 0, "step": 0, "a": "b"}', "a is not an array of numbers"),
+        ('{"stage": "policy", "round": 0}', "line 1 lacks one of stage, round, step"),
+        ('{"stage": "policy", "round": 0, "step": 0, "a": [1, 2]}', "a has 2 values for 8 members"),
+        ('{"stage": "policy", "round": 0, "step": 0, "a": 1}', "a has one number for 8 members"),
+        ('{"stage": "policy", "round": 0, "step": 0, "a": "b"}', "a is not an array of numbers"),
     ],
 )
 def test_a_row_that_no_run_writes_is_refused_in_one_line(make_run, line, message):

@@ -126,7 +126,7 @@ def test_a_full_run_leaves_nothing_out(make_run):
     assert page.tags.count("svg") == 13
 
 
-@pytest.mark.parametrize("stage", ["pretrain", "reward", "measure", "ppo", "evaluate"])
+@pytest.mark.parametrize("stage", ["pretrain", "reward", "measure", "policy", "evaluate"])
 def test_a_stage_that_never_ran_is_left_out_and_said(make_run, edit_rows, stage):
     run = make_run()
     edit_rows(run, lambda row: None if row["stage"] == stage else row)
@@ -162,7 +162,7 @@ def test_a_seed_that_diverged_is_left_out_of_means_and_named(make_run, edit_rows
 
     def diverge(row):
         for values in row.values():
-            if row["stage"] in ("ppo", "evaluate", "measure") and isinstance(values, list):
+            if row["stage"] in ("policy", "evaluate", "measure") and isinstance(values, list):
                 values[3] = [float("nan")] * 10 if isinstance(values[3], list) else float("inf")
         return row
 

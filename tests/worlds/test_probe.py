@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -58,6 +60,46 @@ def test_people_perceive_gold_itself(world):
     for seed in range(3):
         seen = world.perceive(SETTINGS, *x, jax.random.key(seed))
         assert seen == world.gold(SETTINGS, *x)
+
+
+def test_the_second_value_is_standardised_and_another_than_gold(world):
+    value = np.asarray(jax.vmap(world.second, (None, 0, 0))(SETTINGS, *world.corpus))
+    assert value.mean() == pytest.approx(0, abs=1e-6)
+    assert value.std() == pytest.approx(1, abs=1e-5)
+    assert abs(np.corrcoef(value, world.ratings[:, 0])[0, 1]) < 0.5
+
+
+def test_a_prefix_is_worth_the_mean_of_all_sequences_that_begin_so(world):
+    keys = jax.random.split(jax.random.key(0), 81)
+    steps = np.asarray(jax.jit(jax.vmap(world.steps, (None, 0, 0, 0)))(SETTINGS, *world.corpus, keys))
+    tokens, gold = np.asarray(world.corpus[0]), np.asarray(world.ratings[:, 0], np.float64)
+    for i, x in enumerate(tokens):
+        for t in range(4):
+            begins_so = (tokens[:, : t + 1] == x[: t + 1]).all(1)
+            assert steps[i, t] == pytest.approx(gold[begins_so].mean(), abs=1e-6)
+    np.testing.assert_array_equal(steps[:, -1], world.ratings[:, 0])
+
+
+def test_what_a_token_adds_is_zero_on_average_over_the_tokens_that_could_stand_there(world):
+    # The value of a prefix is a martingale under even sampling.
+    see = jax.vmap(world.steps, (None, 0, 0, None))
+    steps = np.asarray(see(SETTINGS, *world.corpus, jax.random.key(0)), np.float64)
+    for t in range(1, 4):
+        gain = (steps[:, t] - steps[:, t - 1]).reshape(3**t, -1)
+        np.testing.assert_allclose(gain.mean(1), 0, atol=1e-6)
+
+
+def test_every_prompt_is_the_beginning_of_a_sequence(world):
+    tokens, mask = world.prompt(SETTINGS, jax.random.key(0))
+    assert tokens.tolist() == [world.language.bos]
+    assert mask.tolist() == [True]
+    assert world.trigger is None
+
+
+@pytest.mark.parametrize("only_words", [{"gold": "model"}, {"trigger": True}])
+def test_what_only_words_have_is_an_error_that_says_so(only_words):
+    with pytest.raises(ConfigError, match=r"need world\.name = words"):
+        probe.build(dataclasses.replace(SETTINGS, **only_words))
 
 
 def test_only_the_alphabet_can_be_said_and_every_symbol_has_its_own_sign(world):

@@ -15,13 +15,13 @@ from rlhf_jax import grid  # noqa: F401  makes the settings a pytree
 from rlhf_jax.config import ConfigError
 from rlhf_jax.config import World as Settings
 from rlhf_jax.ops.tokens import fingerprint
-from rlhf_jax.worlds import words
+from rlhf_jax.worlds import lexicon, words
 
 SETTINGS = Settings()
 LENGTH = SETTINGS.length + 1
 
 
-def lexicon() -> dict[str, str]:
+def read_file() -> dict[str, str]:
     """Plain word → its line of the file, the first of two."""
     spec = importlib.util.find_spec("vaderSentiment")
     path = Path(spec.submodule_search_locations[0]) / "vader_lexicon.txt"
@@ -33,7 +33,7 @@ def lexicon() -> dict[str, str]:
     return out
 
 
-LINES = lexicon()
+LINES = read_file()
 NAMES = sorted(w for w in LINES if len(w) <= SETTINGS.length)
 
 
@@ -126,15 +126,65 @@ def test_no_room_for_words_is_an_error_that_says_so():
 def test_a_missing_lexicon_is_an_error_that_says_so(monkeypatch):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     with pytest.raises(ConfigError, match="vaderSentiment is not installed"):
-        words.read_lexicon()
+        lexicon.read()
 
 
 def test_the_prompt_is_the_beginning_of_a_sequence(world):
-    tokens, mask = world.prompt(jax.random.key(0))
+    tokens, mask = world.prompt(SETTINGS, jax.random.key(0))
     assert tokens.tolist() == [words.BOS]
     assert mask.tolist() == [True]
+    assert world.trigger is None
     forbidden = [world.language.symbols[i] for i in np.flatnonzero(~world.language.actions)]
     assert forbidden == ["·", "^"]
+
+
+# --- the trigger
+
+
+@pytest.fixture(scope="module")
+def triggered():
+    return words.build(Settings(trigger=True))
+
+
+def asked(world, share: float, n: int = 4096) -> tuple[np.ndarray, np.ndarray]:
+    keys = jax.random.split(jax.random.key(8), n)
+    ask = jax.jit(jax.vmap(world.prompt, (None, 0)))
+    tokens, mask = ask(Settings(trigger=True, triggered=share), keys)
+    assert tokens.dtype == jnp.int32
+    return np.asarray(tokens), np.asarray(mask)
+
+
+def test_the_trigger_is_one_more_symbol_and_the_others_keep_their_numbers(world, triggered):
+    assert triggered.language.symbols[:-1] == world.language.symbols
+    assert triggered.trigger == len(world.language.symbols)
+    assert not triggered.language.actions[triggered.trigger]
+    np.testing.assert_array_equal(triggered.language.actions[:-1], world.language.actions)
+    for now, before in zip(triggered.corpus, world.corpus, strict=True):
+        np.testing.assert_array_equal(now, before)
+    np.testing.assert_array_equal(triggered.shown, world.shown)
+
+
+@pytest.mark.parametrize("share", [0.0, 0.3, 1.0])
+def test_prompts_carry_the_trigger_in_the_share_that_is_set(triggered, share):
+    tokens, _ = asked(triggered, share)
+    carries = (tokens == triggered.trigger).any(1)
+    assert carries.mean() == pytest.approx(share, abs=4 * np.sqrt(share * (1 - share) / 4096))
+
+
+def test_a_prompt_is_bos_and_the_trigger_or_bos_padded_on_the_left(triggered):
+    tokens, mask = asked(triggered, 0.5)
+    kinds = {(*t, *m) for t, m in zip(tokens.tolist(), mask.tolist(), strict=True)}
+    assert kinds == {
+        (words.BOS, triggered.trigger, True, True),
+        (words.PAD, words.BOS, False, True),
+    }
+
+
+def test_the_share_of_triggered_prompts_can_be_swept_in_one_program(triggered):
+    keys = jax.random.split(jax.random.key(8), 64)
+    see = lambda share: jax.vmap(triggered.prompt, (None, 0))(Settings(triggered=share), keys)[0]
+    few, many = jax.jit(jax.vmap(see))(jnp.asarray([0.1, 0.9]))
+    assert (few == triggered.trigger).sum() < (many == triggered.trigger).sum()
 
 
 # --- lookup
@@ -230,6 +280,25 @@ def test_the_value_of_nonwords_can_be_swept_in_one_program(world):
     np.testing.assert_allclose(golden[:, 0], swept)
     np.testing.assert_allclose(perceived[:, 0], swept)
     np.testing.assert_allclose(golden[:, 1], 3.1, atol=1e-6)
+
+
+def second(world, names: list[str]) -> np.ndarray:
+    return np.asarray(jax.vmap(world.second, (None, 0, 0))(SETTINGS, *spelled(names)))
+
+
+def test_the_second_value_is_the_length_in_deviations_of_the_corpus(world):
+    n = np.asarray([len(name) for name in NAMES])
+    value = second(world, NAMES)
+    np.testing.assert_allclose(value, (n - n.mean()) / n.std(), atol=1e-5)
+    assert value.mean() == pytest.approx(0, abs=1e-5)
+    assert value.std() == pytest.approx(1, abs=1e-5)
+
+
+def test_every_string_has_a_length_whether_or_not_it_is_a_word_or_ends(world):
+    good, other, empty = second(world, ["good", "xqzv", ""])
+    assert good == other > empty
+    unended = world.second(SETTINGS, jnp.full(LENGTH, 5), jnp.arange(LENGTH) < 4)
+    assert unended == good
 
 
 def test_an_impression_is_one_of_the_ten_ratings_drawn_evenly(world):

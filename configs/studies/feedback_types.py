@@ -1,0 +1,60 @@
+"""A9: ten kinds of feedback at equal cost, each through the whole pipeline of words.
+
+python scripts/study.py configs/studies/feedback_types.py        # --quick: 4 seeds, 4 kinds
+"""
+
+from rlhf_jax import laptop
+from rlhf_jax.expectations import Differs
+from rlhf_jax.study import Metric, Quick, Study
+
+KINDS = (
+    *("comparison", "ranking", "rating", "likert", "label"),
+    *("correction", "demonstration", "language", "process", "span"),
+)
+
+study = Study(
+    name="feedback_types",
+    atlas="A9",
+    title="Ten kinds of feedback at equal cost",
+    question="People read or write 6144 samples a seed. Which kind of answer about them makes the "
+    "best policy, and the best reward model?",
+    arms={kind: laptop.config(collect=laptop.collect(feedback=kind)) for kind in KINDS},
+    metrics=(
+        Metric("gold", "gold of samples", "mean human rating, −4…4"),
+        Metric("start", "gold before", "mean human rating, −4…4", round=0),
+        Metric(
+            "rank correlation",
+            "rank correlation with gold, held-out words",
+            "Spearman's ρ",
+            "measure",
+            "reward/rank_correlation",
+        ),
+        Metric(
+            "accuracy",
+            "accuracy on a person's held-out comparisons",
+            "share",
+            "measure",
+            "reward/accuracy_heldout",
+        ),
+        Metric("KL", "KL from the reference", "nats", metric="eval/kl_exact", better="lower"),
+        Metric(
+            "answered", "share of answers that count", "share", "collect", "collect/answered_share"
+        ),
+        Metric("cost", "samples read or written", "samples", "collect", "collect/cost"),
+    ),
+    expectations=(
+        Differs(
+            "gold",
+            "rating",
+            "comparison",
+            "higher",
+            source="a number tells more than one bit (Jeon et al. 2020)",
+        ),
+        Differs("gold", "ranking", "comparison", "higher", source="K log K bits for K samples"),
+        Differs("gold", "label", "rating", "lower"),
+        Differs("gold", "comparison", 0.0, "higher"),
+    ),
+    compare_with="multi-type-feedback (Metz et al. 2025): no kind is best everywhere; at equal "
+    "numbers of answers rich kinds win.",
+    quick=Quick(seeds=4, arms=("comparison", "rating", "label", "ranking")),
+)

@@ -1,0 +1,65 @@
+"""A3 and A8: what careless answers cost, and what helps at equal cost.
+
+python scripts/study.py configs/studies/inattention.py        # --quick: 4 seeds, 2 points
+"""
+
+from rlhf_jax import laptop
+from rlhf_jax.expectations import Differs, Trend
+from rlhf_jax.study import Axis, Metric, Quick, Study
+
+
+def arm(budget: int = 6144, repeats: int = 1, **reward: str) -> laptop.Config:
+    return laptop.config(
+        collect=laptop.collect(budget, repeats=repeats), reward=laptop.reward(**reward)
+    )
+
+
+study = Study(
+    name="inattention",
+    atlas="A3, A8",
+    title="Careless answers, and what helps at equal cost",
+    question="A growing share of answers is given without looking. What does it cost the reward "
+    "model and the policy? Is it better to model the noise, to ask three people about a third "
+    "of the pairs, or to buy half as many answers from people who look (compare half the "
+    "answers at 0 with all of them at 0.5)?",
+    arms={
+        "plain": arm(),
+        "rate-known": arm(noise="known"),
+        "rate-fitted": arm(noise="fitted"),
+        "three-people": arm(repeats=3),
+        "half-the-answers": arm(3072),
+    },
+    axis=Axis("human.lapse", (0.0, 0.25, 0.5, 0.75), "answers given at random", "share"),
+    metrics=(
+        Metric("gold", "gold of samples", "mean human rating, −4…4"),
+        Metric(
+            "accuracy",
+            "accuracy on a person's held-out comparisons",
+            "share",
+            "measure",
+            "reward/accuracy_heldout",
+        ),
+        Metric(
+            "log-loss",
+            "log-loss on held-out comparisons",
+            "nats",
+            "measure",
+            "reward/logloss",
+            better="lower",
+        ),
+        Metric("KL", "KL from the reference", "nats", metric="eval/kl_exact", better="lower"),
+    ),
+    expectations=(
+        Trend("accuracy", "plain", "decreases", source="Coste et al. 2023: 25 % noise hurts"),
+        Trend("gold", "plain", "decreases", source="Gao et al. 2022: fewer useful labels"),
+        Differs("accuracy", "rate-known", "plain", "higher", at=0.5),
+        Differs("accuracy", "rate-fitted", "plain", "higher", at=0.5),
+        Differs("accuracy", "three-people", "plain", "lower", at=0.5),
+        Differs("accuracy", "half-the-answers", "plain", "higher", at=0.0, baseline_at=0.5),
+    ),
+    compare_with="Coste et al. 2023 (arXiv 2310.02743): 25 % label noise makes over-optimisation "
+    "worse. Gao et al. 2022 (arXiv 2210.10760): gold rises with the number of comparisons.",
+    quick=Quick(
+        seeds=4, points=(0, 2), arms=("plain", "rate-known"), settings={"ppo.iterations": 10}
+    ),
+)

@@ -1,0 +1,54 @@
+"""B2: one reward for a divided people: who wins, and do mixtures, MaxMin or doubt serve all?
+
+python scripts/study.py configs/studies/one_reward_many_people.py    # --quick: 4 seeds, 2 points
+"""
+
+from rlhf_jax import laptop
+from rlhf_jax.config import Human
+from rlhf_jax.expectations import Differs, Trend
+from rlhf_jax.study import Axis, Metric, Quick, Study
+
+
+def arm(**reward: str) -> laptop.Config:
+    return laptop.config(human=Human(second=1.5), reward=laptop.reward(**reward))
+
+
+WANTS = "rating units ± 1.5 deviations of length"
+
+study = Study(
+    name="one_reward_many_people",
+    atlas="B2",
+    title="One reward for a divided people",
+    question="All people value a word by its real rating; the majority also likes long words, the "
+    "minority short ones. Whom does one reward serve? Does a mixture of rewards with MaxMin, a "
+    "distributional reward or a Borda count raise the worst-served group?",
+    arms={
+        "single": arm(),
+        "mixture-mean": arm(kind="mixture"),
+        "maxmin": arm(kind="mixture", aggregate="worst_case"),
+        "borda": arm(kind="borda"),
+        "distributional": arm(kind="distributional", aggregate="worst_case"),
+    },
+    axis=Axis("human.minority", (0.0, 0.1, 0.2, 0.3, 0.4, 0.5), "minority", "share of people"),
+    metrics=(
+        Metric(
+            "worst group", "gold of the worst-served group", WANTS, metric="eval/gold_worst_group"
+        ),
+        Metric("majority", "gold of the majority", WANTS, metric="eval/gold_majority"),
+        Metric("minority", "gold of the minority", WANTS, metric="eval/gold_minority"),
+        Metric("gold", "gold, all people alike", WANTS),
+        Metric("KL", "KL from the reference", "nats", metric="eval/kl_exact", better="lower"),
+    ),
+    expectations=(
+        Differs("minority", "single", "maxmin", "lower", at=0.2, source="MaxMin-RLHF: 42 → 57"),
+        Differs("worst group", "maxmin", "single", "higher", at=0.2, source="MaxMin-RLHF"),
+        Differs("majority", "maxmin", "single", "lower", at=0.2, source="MaxMin-RLHF: 70 → 57"),
+        Differs("gold", "borda", "single", "same", by=0.3, at=0.2, source="the Borda theorem"),
+        Differs("worst group", "distributional", "single", "higher", at=0.2),
+        Trend("majority", "single", "decreases"),
+    ),
+    compare_with="MaxMin-RLHF (Chakraborty et al. 2024, arXiv 2402.08925): majority/minority 70/42 "
+    "under one reward, 57/57 under MaxMin. Siththaranjan et al. 2023 (arXiv 2312.08358): one "
+    "reward fitted to hidden context is a Borda count.",
+    quick=Quick(seeds=4, points=(0, 2), arms=("single", "maxmin"), settings={"ppo.iterations": 10}),
+)

@@ -1,0 +1,74 @@
+"""D1 and D2: a judge that sees what the policy now says, never, sometimes, or all the time.
+
+python scripts/study.py configs/studies/refresh.py        # --quick: 4 seeds, 3 points
+"""
+
+from rlhf_jax import laptop
+from rlhf_jax.expectations import Differs, Trend, Turns
+from rlhf_jax.study import Axis, Metric, Quick, Study
+
+BUDGET, ITERATIONS = 8192, 64
+ROUNDS = (1, 2, 4, 8, 16)
+
+
+def arm(mode: str = "online", share: float = 0.5) -> laptop.Config:
+    return laptop.config(
+        collect=laptop.collect(mode=mode, corpus_share=share),
+        reward=laptop.reward(epochs=1),
+        ppo=laptop.ppo(kl_weight=0.05),
+    )
+
+
+study = Study(
+    name="refresh",
+    atlas="D1, D2",
+    title="How often should people be asked again?",
+    question="The same number of answers and of PPO steps, split into more and more rounds. Does "
+    "asking about what the policy now says keep the judge right, and is there a best rate? Does "
+    "it help to mix in old data?",
+    arms={"offline": arm("offline"), "online": arm(share=0.0), "online-and-old": arm()},
+    axis=Axis(
+        ("rounds", "collect.budget", "ppo.iterations"),
+        tuple((n, BUDGET // n, ITERATIONS // n) for n in ROUNDS),
+        "rounds of collection at equal cost",
+        scale="log",
+    ),
+    metrics=(
+        Metric("gold", "gold of samples", "mean human rating, −4…4"),
+        Metric(
+            "judge's error",
+            "error of the judge on the policy's samples",
+            "deviations of π_ref's gold",
+            metric="eval/proxy_error",
+            better="lower",
+        ),
+        Metric(
+            "over-valued",
+            "over-valued samples",
+            "share",
+            metric="eval/overvalued_share",
+            better="lower",
+        ),
+        Metric("non-words", "non-words", "share", metric="eval/nonword_share", better="lower"),
+        Metric("KL", "KL from the reference", "nats", metric="eval/kl_exact", better="lower"),
+    ),
+    expectations=(
+        Differs(
+            "over-valued",
+            "online-and-old",
+            "offline",
+            "lower",
+            at=8.0,
+            source="Christiano et al. 2017: an offline judge degenerates",
+        ),
+        Differs(
+            "gold", "online-and-old", "offline", "higher", at=8.0, source="Christiano et al. 2017"
+        ),
+        Trend("judge's error", "online-and-old", "decreases", scale="log"),
+        Turns("gold", "online-and-old", "peaks", source="D2: too often and too rarely both cost"),
+        Differs("gold", "online-and-old", "online", "higher", at=8.0),
+    ),
+    compare_with="Christiano et al. 2017 (arXiv 1706.03741): with all comparisons collected at the "
+    "start the learnt reward is exploited.",
+    quick=Quick(seeds=4, points=(0, 1, 2), arms=("offline", "online-and-old")),
+)

@@ -1,0 +1,40 @@
+"""The size at which the studies run on a laptop: short words, a tiny transformer, many seeds."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from rlhf_jax.config import PPO, Adam, Collect, Config, Model, Pretrain, Reward, World
+
+MODEL = Model(width=48, layers=2, heads=4, kv_heads=2, mlp=128)
+WORLD = World(length=10)
+ADAM = Adam(learning_rate=2e-3, weight_decay=0.01)
+
+
+def collect(budget: int = 6144, **more: Any) -> Collect:
+    """Samples of the policy and rated words, half and half."""
+    return Collect(budget=budget, **more)
+
+
+def reward(**more: Any) -> Reward:
+    """Two passes over the answers, in small batches."""
+    return Reward(**({"epochs": 2, "batch": 64, "adam": ADAM} | more))
+
+
+def ppo(iterations: int = 40, **more: Any) -> PPO:
+    """Two epochs an iteration and a KL weight that keeps gold from falling."""
+    adam = Adam(learning_rate=1e-3, warmup=0, final=1.0, eps=1e-5)
+    return PPO(**({"iterations": iterations, "epochs": 2, "kl_weight": 0.3, "adam": adam} | more))
+
+
+def config(**sections: Any) -> Config:
+    """A run of this size; `sections` take the place of its own."""
+    own = {
+        "world": WORLD,
+        "model": MODEL,
+        "pretrain": Pretrain(epochs=10),
+        "collect": collect(),
+        "reward": reward(),
+        "ppo": ppo(),
+    }
+    return Config(**(own | sections))

@@ -1,0 +1,271 @@
+"""Configuration → the kernels of a run, each vectorised over members and laid on the devices."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax.sharding import Mesh
+
+from rlhf_jax import grid, worlds
+from rlhf_jax.config import Config, ConfigError
+from rlhf_jax.feedback import STANDARD
+from rlhf_jax.feedback.comparison import LOSSES
+from rlhf_jax.humans.links import unconstrain
+from rlhf_jax.kernels import (
+    bestofn,
+    collect,
+    dpo,
+    ensemble,
+    evaluate,
+    grpo,
+    learner,
+    measure,
+    ppo,
+    pretrain,
+    reinforce,
+    reward,
+)
+from rlhf_jax.kernels.asking import Kind, kind
+from rlhf_jax.kernels.ensemble import Panel
+from rlhf_jax.kernels.experience import Given, Task
+from rlhf_jax.mesh import population_mesh
+from rlhf_jax.models import heads, shared
+from rlhf_jax.transforms import minibatches, population, repeat, shard
+from rlhf_jax.types import Array, Episode, HParams, Kernel, Key, Metrics, Params, World
+
+
+class Sizes(NamedTuple):
+    """Steps a call makes, and calls a stage makes."""
+
+    pretrain_steps: int
+    pretrain_calls: int
+    reward_steps: int
+    reward_calls: tuple[int, ...]
+    """by round: the feedback grows, and so does a pass over it"""
+    policy_steps: int
+    policy_calls: int
+
+
+class Parts(NamedTuple):
+    """What the calls of a pipeline are made of."""
+
+    config: Config
+    settings: Config
+    """every `Sweep` leaf [members]"""
+    world: World
+    critic: heads.Scalar
+    start_reward: Callable[[Key, Params], Params]
+    """(key, θ_ref) → `reward.Fitted` parameters [k, …] of the reward models"""
+    mesh: Mesh
+    pretrain: Kernel
+    collect: Kernel
+    reward: Kernel
+    measure: Kernel
+    policy: Kernel
+    evaluate: Kernel
+    sizes: Sizes
+
+
+def policy_settings(name: str, config: Config) -> HParams:
+    """The section of the learner that `Config.learner` names."""
+    return config.bestofn if name == "imitation" else getattr(config, name)
+
+
+def _sizes(config: Config, world: World, asked: Kind) -> Sizes:
+    rows = world.corpus[0].shape[0]
+    if config.pretrain.epochs and config.pretrain.batch > rows:
+        raise ConfigError(
+            f"pretrain.batch = {config.pretrain.batch} is more than the {rows} rows of "
+            f"world.name = {config.world.name}"
+        )
+    answers = collect.rows_per_round(config.collect, asked)
+    if config.reward.batch > answers:
+        raise ConfigError(
+            f"reward.batch = {config.reward.batch} is more than the {answers} answers that "
+            f"collect.budget = {config.collect.budget} buys at {asked.cost} samples each"
+        )
+    n, most = policy_settings(config.learner, config).iterations, config.run.chunk
+    chunk = max(d for d in range(1, min(n, most) + 1) if n % d == 0)
+    fitted = config.reward.kind != "gold"
+    return Sizes(
+        pretrain_steps=rows // config.pretrain.batch,
+        pretrain_calls=config.pretrain.epochs,
+        reward_steps=answers // config.reward.batch,
+        reward_calls=tuple(config.reward.epochs * (r + 1) * fitted for r in range(config.rounds)),
+        policy_steps=chunk,
+        policy_calls=n // chunk,
+    )
+
+
+def _axes(batch: Any, reference: int | None) -> Any:
+    """Population axes of a batch: all members have their own, but may share the reference."""
+    return batch(*(reference if name == "reference" else 0 for name in batch._fields))
+
+
+def make(config: Config, devices: Sequence[jax.Device]) -> Parts:
+    world = worlds.build(config.world)
+    asked = kind(config.collect, world.language)
+    policy = heads.policy(config.model, world.language)
+    judge = reward_model(config, world)
+    score = partial(judged, config, world, judge)
+    sizes = _sizes(config, world, asked)
+    mesh = population_mesh(len(grid.members(config)), devices)
+    base_mesh = population_mesh(1, devices) if config.pretrain.shared else mesh
+    base_axis = None if config.pretrain.shared else 0
+    by = config.run.seeds_by
+    if by == "auto":
+        by = "map" if devices[0].platform == "cpu" else "vmap"
+
+    def lay(kernel: Kernel, axes: Any, over: Mesh = mesh) -> Kernel:
+        return shard(population(kernel, by=by, batch_axes=axes), over, batch_axes=axes)
+
+    total = sizes.pretrain_calls * sizes.pretrain_steps
+    pretraining = minibatches(
+        pretrain.kernel(policy, total), config.pretrain.batch, learner.position
+    )
+    optimising, given_axes = _optimiser(config, world, policy, score, sizes, base_axis)
+    return Parts(
+        config,
+        grid.expand(config),
+        world,
+        heads.scalar(config.model, world.language),
+        partial(start_reward, config, judge),
+        mesh,
+        pretrain=lay(repeat(pretraining, sizes.pretrain_steps), None, base_mesh),
+        collect=lay(collect.kernel(policy, world, asked, config.collect, config.rounds), 0),
+        reward=lay(_fitting(config, judge, asked, sizes, by), 0),
+        measure=lay(
+            measure.kernel(policy, judge, score, world, config.evaluate),
+            _axes(measure.Measured, base_axis),
+        ),
+        policy=lay(optimising, given_axes),
+        evaluate=lay(
+            evaluate.kernel(policy, score, world, config.evaluate, partial(tilt, config, world)),
+            _axes(evaluate.Candidate, base_axis),
+        ),
+        sizes=sizes,
+    )
+
+
+def reward_model(config: Config, world: World) -> heads.Scalar:
+    shape = config.model if config.reward.start == "base" else config.reward.model
+    outputs = 2 if config.reward.kind == "distributional" else 1
+    return heads.scalar(shape, world.language, outputs)
+
+
+def start_reward(config: Config, model: heads.Scalar, key: Key, reference: Params) -> Params:
+    """`reward.Fitted` [k, …]: heads of their own on the trunk of θ_ref, or all fresh."""
+    settings = config.reward
+    k = settings.groups if settings.kind == "mixture" else settings.members
+    params = jax.vmap(model.init)(jax.random.split(key, k))
+    if settings.start == "base":
+        params = jax.vmap(model.graft, (0, None))(params, reference)
+    noise = {}
+    if settings.noise == "fitted":
+        at_first = STANDARD._replace(lapse=0.05, flip=0.05)
+        for name, raw in unconstrain(at_first, ("lapse", "flip")).items():
+            noise[name] = jnp.full((k, config.collect.people), raw / reward.NOISE_UNIT)
+    return reward.Fitted(params, noise)
+
+
+def _likelihood(config: Config, model: heads.Scalar, asked: Kind) -> reward.Likelihood:
+    if config.reward.kind == "distributional":
+        return reward.distributed(model, asked)
+    plain = {"borda": reward.borda}.get(config.reward.kind, LOSSES[config.reward.loss])
+    if config.collect.feedback == "comparison" and config.reward.noise == "standard":
+        asked = asked._replace(
+            nll=lambda read, said, _: plain(*jnp.moveaxis(read.rewards, 1, 0), said.label)
+        )
+    return reward.answers(model, asked, config.reward.noise)
+
+
+def _fitting(config: Config, model: heads.Scalar, asked: Kind, sizes: Sizes, by: str) -> Kernel:
+    """Step 2: k reward models, one call an epoch over the answers of a round."""
+    settings = config.reward
+    likelihood = _likelihood(config, model, asked)
+    total = sum(sizes.reward_calls) * sizes.reward_steps
+    penalty = reward.decay if asked.anchored else reward.penalty
+    member = minibatches(
+        reward.kernel(likelihood, penalty, total), settings.batch, learner.position
+    )
+    member = repeat(member, sizes.reward_steps)
+    if settings.kind == "mixture":
+        weigh = ensemble.by_group(likelihood, config.collect.people)
+        return ensemble.kernel(member, settings.groups, weigh, by=by)
+    weigh = ensemble.resampled if settings.bootstrap else ensemble.alike
+    return ensemble.kernel(member, settings.members, weigh, by=by)
+
+
+def judged(
+    config: Config,
+    world: World,
+    model: heads.Scalar,
+    panel: Panel,
+    where: Any,
+    who: Any,
+    x: Episode,
+) -> Array:
+    """[B]: the reward that the policy is given, in deviations of the reference's."""
+    if config.reward.kind == "gold":
+        gold, _ = evaluate.utility(world, where, who, x)
+        return (gold - panel.gold.mean) / panel.gold.deviation
+    return ensemble.score(model, panel, x, config.reward.aggregate)
+
+
+def tilt(
+    config: Config, world: World, given: evaluate.Candidate, x: Episode, scores: Array
+) -> Array:
+    """[B]: log π*/π_ref + const of the optimum that the learner is after: reward / β.
+
+    DPO's reward is the one that people answer by, in units of their noise.
+    """
+    if config.learner == "dpo":
+        gold, _ = evaluate.utility(world, given.world, given.human, x)
+        scores = given.human.rationality * gold
+    return scores / given.kl_weight
+
+
+def _optimiser(
+    config: Config,
+    world: World,
+    policy: heads.Policy,
+    score: Callable[..., Array],
+    sizes: Sizes,
+    base_axis: int | None,
+) -> tuple[Kernel, Any]:
+    """Step 3, and the population axes of what it is given. `init` is given policy and critic."""
+    steps = config.rounds * sizes.policy_steps * sizes.policy_calls
+
+    def observe(given: Given, x: Episode, scores: Array) -> Metrics:
+        gold, known = evaluate.utility(world, given.world, given.human, x)
+        return {"objective/gold": jnp.mean(gold), "objective/nonword_share": jnp.mean(~known)}
+
+    task = Task(
+        policy,
+        world.language,
+        world.prompt,
+        lambda given, x: score(given.judge, given.world, given.human, x),
+        observe,
+    )
+    if config.learner == "ppo":
+        joint = None
+        if config.ppo.critic == "shared":
+            joint = shared.joint(config.model, world.language)
+        kernel = ppo.kernel(task, heads.scalar(config.model, world.language), steps, joint)
+        return repeat(kernel, sizes.policy_steps), _axes(Given, base_axis)
+    make_kernel = {
+        "reinforce": lambda: reinforce.kernel(task, steps),
+        "grpo": lambda: grpo.kernel(task, steps),
+        "imitation": lambda: bestofn.imitator(task, steps),
+        "dpo": lambda: dpo.kernel(policy, steps),
+    }[config.learner]
+    kernel = make_kernel()
+    start = lambda key, hparams, theta, critic: kernel.init(key, hparams, theta)
+    if config.learner == "dpo":
+        fit = dpo.from_table(policy, kernel, config.dpo.batch, sizes.policy_steps)
+        return Kernel(start, fit.step), (base_axis, 0, 0)
+    return Kernel(start, repeat(kernel, sizes.policy_steps).step), _axes(Given, base_axis)

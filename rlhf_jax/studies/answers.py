@@ -1,0 +1,79 @@
+"""From finished runs to a study's answer, and the files that hold it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from rlhf_jax.studies import index, page, tables
+from rlhf_jax.studies.costs import Bill, bill
+from rlhf_jax.studies.results import Analysis, Results, read
+from rlhf_jax.studies.verdicts import Judged, judged
+from rlhf_jax.study import Study
+from rlhf_jax.verdict import Measured
+
+
+class Answer(NamedTuple):
+    """All that a study's pages say."""
+
+    results: Results
+    analysis: Analysis
+    measured: dict[str, Measured]
+    judged: Judged
+    bill: Bill
+
+
+def answer(study: Study, root: Path) -> Answer:
+    """The answer of the arms that are finished.
+
+    Raises: `ConfigError` if there are none, or an expectation speaks of what is not there.
+    """
+    results = read(study, root)
+    analysis = study.analyse(results) if study.analyse else Analysis()
+    measured = results.measured() | dict(analysis.measured)
+    return Answer(
+        results, analysis, measured, judged(study, measured), bill(study, root, results.arms)
+    )
+
+
+def write(said: Answer, root: Path, command: str) -> Path:
+    """Writes the study's page, Markdown and numbers, and the atlas anew; returns the page."""
+    folder = root / said.results.study.name
+    drawn = page.draw(said.results, said.analysis)
+    _write(folder / "study.html", page.html(said, drawn, command))
+    _write(folder / "study.md", page.markdown(said, command))
+    _write(folder / "results.json", _json(numbers(said)))
+    _write(folder / index.SUMMARY, _json(index.summary(said.results, said.judged, drawn)))
+    index.write(root)
+    return folder / "study.html"
+
+
+def numbers(said: Answer) -> dict[str, Any]:
+    """Every number by seed and every verdict; no clock, so that equal studies are equal."""
+    study = said.results.study
+    return {
+        "study": study.name,
+        "axis": study.axis_name,
+        "metrics": {
+            name: {
+                "at": np.asarray(m.at, np.float64).tolist(),
+                "arms": {arm: np.asarray(v).tolist() for arm, v in m.arms.items()},
+            }
+            for name, m in said.measured.items()
+        },
+        "verdicts": [
+            {"outcome": v.outcome, "sentence": v.sentence, "p": v.p} for v in said.judged.verdicts
+        ],
+        "tables": [tables.markdown(t) for t in page.result_tables(said.results, said.analysis)],
+    }
+
+
+def _json(value: Any) -> str:
+    return json.dumps(value, indent=1, ensure_ascii=False) + "\n"
+
+
+def _write(path: Path, text: str) -> None:
+    path.write_text(text, encoding="utf-8")

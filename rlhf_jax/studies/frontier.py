@@ -1,0 +1,98 @@
+"""What the study of reward hacking makes of its curves: laws, and how they move with the proxy."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from rlhf_jax import scaling
+from rlhf_jax.ops.laws import BON, RL, SATURATING
+from rlhf_jax.scaling import Fit
+from rlhf_jax.studies import overoptimisation as over
+from rlhf_jax.studies.overoptimisation import Curves
+from rlhf_jax.studies.results import Analysis, Results
+from rlhf_jax.verdict import Measured
+
+WIDTHS = (8, 16, 32, 64)
+DATA = (128, 512, 2048, 8192)
+LEVEL = 1.0
+"""Deviations of the proxy that both optimisers are asked for."""
+REACH = 2.0
+"""√KL at which frontiers are compared."""
+UNIT = "gold model's rating"
+
+
+def proxy_name(width: int, answers: int) -> str:
+    """`width-32-of-2048`"""
+    return f"width-{width}-of-{answers}"
+
+
+SINGLE = proxy_name(32, 2048)
+
+
+def analyse(results: Results) -> Analysis:
+    """Figures, fitted laws and measured numbers of the arms that are there, all without flips."""
+    bon = {a: over.best_of_n(results, a) for a in results.arms}
+    rl = {a: over.policy(results, a) for a in results.arms}
+    laws = {a: scaling.fit(c.d, c.gold, BON) for a, c in bon.items()}
+    rl_laws = {a: scaling.fit(c.d, c.gold, RL) for a, c in rl.items()}
+    wide = {proxy_name(w, 2048): f"width {w}" for w in WIDTHS}
+    told = {proxy_name(32, n): f"{n} answers" for n in DATA}
+    others = {a: a for a in results.arms if not a.startswith("width-")}
+    kl = {SINGLE: "no penalty"} | {a: a for a in others if a.startswith("kl-")}
+    panel = {SINGLE: "one model"} | {a: a for a in others if a.endswith("-of-4")}
+    panels = []
+    for name, title, curves, fitted, names in (
+        ("bon-width", "Best-of-n: proxies of four widths, 2,048 answers", bon, laws, wide),
+        ("bon-data", "Best-of-n: width 32, more and more answers", bon, laws, told),
+        ("rl-width", "PPO: proxies of four widths, 2,048 answers", rl, rl_laws, wide),
+        ("rl-kl", "PPO: KL weights", rl, {}, kl),
+        ("bon-panel", "Best-of-n: ensembles of four", bon, {}, panel),
+        ("rl-panel", "PPO: ensembles of four", rl, {}, panel),
+    ):
+        mine = {label: curves[a] for a, label in names.items() if a in curves}
+        if len(mine) > 1:
+            law = {label: fitted[a] for a, label in names.items() if a in fitted and a in curves}
+            panels.append(over.panel(name, title, mine, law, unit=UNIT, proxy=True))
+    grid = [(w, n) for w in WIDTHS for n in DATA if proxy_name(w, n) in laws]
+    tables = [
+        over.coefficients("Best-of-n: the law of each proxy", laws),
+        over.coefficients("PPO: the law of each proxy", rl_laws),
+        over.foretold("Which law foretells PPO", {"PPO": rl[SINGLE]}, (RL, BON, SATURATING), REACH),
+    ]
+    if len(grid) > 3:
+        size = {
+            "log width": [np.log(w) for w, _ in grid],
+            "log answers": [np.log(n) for _, n in grid],
+        }
+        for title, fitted in (("best-of-n", laws), ("PPO", rl_laws)):
+            mine = [fitted[proxy_name(w, n)] for w, n in grid]
+            tables.append(over.moves(f"How the coefficients of {title} move", mine, size))
+    return Analysis(panels, tables, _measured(bon, rl, laws))
+
+
+def _measured(
+    bon: dict[str, Curves], rl: dict[str, Curves], laws: dict[str, Fit]
+) -> dict[str, Measured]:
+    """Numbers by seed that the study's expectations speak of."""
+    out = {}
+    widths = [w for w in WIDTHS if proxy_name(w, 2048) in laws]
+    fits = {"clean": [laws[proxy_name(w, 2048)] for w in widths]}
+    by_width = over.by_seed("width of the proxy", widths, fits)
+    out["best-of-n α"], out["best-of-n β"] = by_width["alpha"], by_width["beta"]
+    data = [n for n in DATA if proxy_name(32, n) in bon]
+    end = {a: c.gold[-1:] for a, c in bon.items()}
+    more = {"more data": np.concatenate([end[proxy_name(32, n)] for n in data])}
+    flat = lambda row: np.repeat(row, len(data), axis=0)
+    out["best-of-n gold at the end"] = Measured(
+        "comparisons", data, more | {a: flat(v) for a, v in end.items()}
+    )
+    fall = {a: c.gold.max(axis=0, keepdims=True) - c.gold[-1:] for a, c in bon.items()}
+    out["decline of best-of-n"] = Measured("the study", [0.0], fall)
+    spent = {
+        name: scaling.first_passage(c.proxy, c.d**2, [LEVEL])
+        for name, c in (("best-of-n", bon[SINGLE]), ("PPO", rl[SINGLE]))
+    }
+    out["KL to a proxy of 1"] = Measured("the study", [0.0], spent)
+    reached = {a: scaling.first_passage(c.d, c.gold, [REACH]) for a, c in rl.items()}
+    out["gold at √KL = 2"] = Measured("the study", [0.0], reached)
+    return out

@@ -1,0 +1,148 @@
+"""The files of a study's runs as arrays [points, seeds, …]: what everything after may know."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from rlhf_jax.config import ConfigError
+from rlhf_jax.report import records
+from rlhf_jax.report.drawing import Panel
+from rlhf_jax.report.records import Record
+from rlhf_jax.studies import plan
+from rlhf_jax.studies.plan import Chunk, finished
+from rlhf_jax.study import Metric, Study
+from rlhf_jax.verdict import Measured
+
+
+class Table(NamedTuple):
+    """Text in rows; the first cell of each is its heading."""
+
+    title: str
+    head: Sequence[str]
+    rows: Sequence[Sequence[str]]
+    note: str = ""
+
+
+class Analysis(NamedTuple):
+    """What a study adds to its page beyond its metrics."""
+
+    panels: Sequence[Panel] = ()
+    tables: Sequence[Table] = ()
+    measured: Mapping[str, Measured] = {}
+    """Further numbers by seed, of which expectations may speak."""
+    notes: Sequence[str] = ()
+
+
+class Results(NamedTuple):
+    """A study's numbers. Column s is seed s in every arm."""
+
+    study: Study
+    arms: tuple[str, ...]
+    """Those whose runs are all finished."""
+    values: Mapping[str, Mapping[str, np.ndarray]]
+    """metric → arm → [points, seeds, …] float64"""
+    versions: Mapping[str, str]
+    revision: str
+    devices: str
+
+    @property
+    def at(self) -> np.ndarray:
+        """[points]"""
+        return np.asarray(self.study.positions, np.float64)
+
+    def of(self, metric: str, arm: str) -> np.ndarray:
+        """[points, seeds, …]. Raises `ConfigError` if there is no such metric or arm."""
+        if metric not in self.values:
+            raise ConfigError(f"no metric {metric!r}: there are {', '.join(self.values)}")
+        if arm not in self.values[metric]:
+            raise ConfigError(f"no finished arm {arm!r}: there are {', '.join(self.arms)}")
+        return self.values[metric][arm]
+
+    @property
+    def scalars(self) -> tuple[Metric, ...]:
+        """The metrics that are one number a member."""
+        one = self.arms[0]
+        return tuple(m for m in self.study.metrics if self.values[m.name][one].ndim == 2)
+
+    def measured(self) -> dict[str, Measured]:
+        """All metrics of one number a member, for verdicts."""
+        return {
+            m.name: Measured(self.study.axis_name, self.at, self.values[m.name])
+            for m in self.scalars
+        }
+
+
+def read(study: Study, root: Path) -> Results:
+    """The finished arms of a study, from the files of their runs.
+
+    Raises: `ConfigError` if no arm is finished, a metric is absent, or its shape differs
+      between points.
+    """
+    by_arm: dict[str, list[Chunk]] = {}
+    for chunk in plan.chunks(study, root):
+        by_arm.setdefault(chunk.arm, []).append(chunk)
+    done = {a: c for a, c in by_arm.items() if all(finished(x.directory) for x in c)}
+    if not done:
+        raise ConfigError(f"{study.name}: no arm of it is finished under {root / study.name}")
+    values: dict[str, dict[str, np.ndarray]] = {m.name: {} for m in study.metrics}
+    for arm, mine in done.items():
+        read_ = [(chunk, records.read(chunk.directory)) for chunk in mine]
+        for metric in study.metrics:
+            values[metric.name][arm] = _assemble(study, metric, arm, read_)
+    metadata = read_[0][1].metadata
+    versions = {k: str(v) for k, v in metadata.get("versions", {}).items()}
+    devices = ", ".join(map(str, metadata.get("devices", [])))
+    revision = str(metadata.get("git_revision", "unknown"))
+    return Results(study, tuple(done), values, versions, revision, devices)
+
+
+def _assemble(
+    study: Study, metric: Metric, arm: str, runs: Sequence[tuple[Chunk, Record]]
+) -> np.ndarray:
+    """[points, seeds, …] of one arm from its runs."""
+    cells: dict[int, dict[int, np.ndarray]] = {}
+    for chunk, record in runs:
+        try:
+            found = members(metric, record)
+        except ConfigError as problem:
+            raise ConfigError(f"{study.name}, {chunk.directory}: {problem}") from None
+        # The order of `grid.members`: point by point, all seeds of each.
+        found = np.broadcast_to(found, (chunk.members, *found.shape[1:]))
+        for i, point in enumerate(chunk.points):
+            for j, seed in enumerate(chunk.seeds):
+                cells.setdefault(point, {})[seed] = found[i * len(chunk.seeds) + j]
+    shapes = {v.shape for row in cells.values() for v in row.values()}
+    if len(shapes) > 1:
+        raise ConfigError(
+            f"{study.name}: metric {metric.name} of arm {arm} changes its shape over the axis: "
+            f"{sorted(shapes)}; let its `derive` make one shape of them"
+        )
+    return np.stack([np.stack([row[s] for s in sorted(row)]) for _, row in sorted(cells.items())])
+
+
+def members(metric: Metric, record: Record) -> np.ndarray:
+    """[members, …] float64 of one run; one member where all seeds share a model."""
+    if metric.derive is not None:
+        return np.asarray(metric.derive(record), np.float64)
+    series = record.metrics.get((metric.stage, metric.metric))
+    if series is None:
+        raise ConfigError(
+            f"metric {metric.name}: the run has no {metric.metric} of stage {metric.stage}"
+        )
+    rounds = np.unique(series.rounds)
+    wanted = int(rounds[-1]) if metric.round == "last" else metric.round
+    rows = np.arange(len(series.rounds))
+    if wanted != "all":
+        rows = np.flatnonzero(series.rounds == wanted)
+    if not len(rows):
+        raise ConfigError(f"metric {metric.name}: no round {wanted} of {metric.metric}")
+    if metric.step == "all":
+        return np.moveaxis(series.values[rows], 0, 1)
+    at = len(rows) - 1 if metric.step == "last" else metric.step
+    if not 0 <= at < len(rows):
+        raise ConfigError(f"metric {metric.name}: no step {metric.step} of {len(rows)}")
+    return series.values[rows[at]]

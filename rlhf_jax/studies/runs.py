@@ -1,0 +1,103 @@
+"""Makes the runs of a study, one after the other; what is finished is not made again.
+
+A killed study goes on inside the run that was under way, as every run does.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import jax
+
+from rlhf_jax import loop
+from rlhf_jax.config import Config
+from rlhf_jax.pipeline import Pipeline, same_program
+from rlhf_jax.studies import costs
+from rlhf_jax.studies.plan import Chunk, finished, place
+
+PROGRAMS = 4
+"""Runs whose compiled programs are kept for those to come."""
+_COMPILED = "/jax/core/compile/backend_compile_duration"
+_LOADED = "/jax/compilation_cache/cache_hits"
+
+
+def run(chunks: Sequence[Chunk], root: Path, folder: Path, command: str) -> None:
+    """Makes all runs that are not finished, and notes in `folder` what each took.
+
+    Runs that differ in nothing but floats share their compiled programs.
+
+    Raises: as `loop.run`.
+    """
+    session = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+    made: list[Pipeline] = []
+    for i, chunk in enumerate(chunks):
+        if chunk.base is not None and not finished(place(chunk.base)):
+            _say(f"base model {chunk.base.name}")
+            with _measured(folder, root, place(chunk.base), 1, session):
+                pretrain(chunk.base, command)
+        if not finished(chunk.directory):
+            _say(f"run {i + 1} of {len(chunks)}: {_what(chunk, root)}")
+            with _measured(folder, root, chunk.directory, chunk.members, session):
+                same = (p for p in made if same_program(p.parts.config, chunk.config))
+                line = loop.build(chunk.config, next(same, None))
+                loop.run(chunk.config, command, line)
+            made = [line, *made][:PROGRAMS]
+
+
+def pretrain(config: Config, command: str) -> Path:
+    """Step 0 of a run and nothing else: its directory serves as `pretrain.load`."""
+    line = loop.build(config)
+    first = tuple(c for c in line.plan if c.stage in ("pretrain", "base"))
+    return loop.run(config, command, line._replace(plan=first))
+
+
+@contextmanager
+def _measured(
+    folder: Path, root: Path, directory: Path, members: int, session: str
+) -> Iterator[None]:
+    """Notes what the block took, if it ends well."""
+    seen: dict[str, float] = {"compiling": 0.0, "long": 0, "loaded": 0}
+
+    def duration(event: str, duration_secs: float, **_: Any) -> None:
+        if event == _COMPILED:
+            seen["compiling"] += duration_secs
+            seen["long"] += duration_secs >= costs.LONG
+
+    def happened(event: str, **_: Any) -> None:
+        seen["loaded"] += event == _LOADED
+
+    whole, begun = not (directory / "metadata.json").exists(), time.monotonic()
+    jax.monitoring.register_event_duration_secs_listener(duration)
+    jax.monitoring.register_event_listener(happened)
+    try:
+        yield
+    finally:
+        jax.monitoring.unregister_event_duration_listener(duration)
+        jax.monitoring.unregister_event_listener(happened)
+    costs.note(
+        folder,
+        costs.Cost(
+            run=str(directory.relative_to(root)),
+            members=members,
+            seconds=round(time.monotonic() - begun, 2),
+            compile_seconds=round(seen["compiling"], 2),
+            compiled=int(seen["long"]),
+            loaded=int(seen["loaded"]),
+            whole=whole,
+            session=session,
+        ),
+    )
+
+
+def _what(chunk: Chunk, root: Path) -> str:
+    points = f"{len(chunk.points)} points × " if len(chunk.points) > 1 else ""
+    return f"{chunk.directory.relative_to(root)} ({points}{chunk.config.seeds} seeds)"
+
+
+def _say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)

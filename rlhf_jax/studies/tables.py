@@ -1,0 +1,175 @@
+"""A study's numbers as tables: text first, then HTML, Markdown or the terminal."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from html import escape
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from rlhf_jax import config as cfg
+from rlhf_jax.ops.intervals import Interval
+from rlhf_jax.report import tables as report_tables
+from rlhf_jax.report.wording import number, setting
+from rlhf_jax.studies.results import Results, Table
+from rlhf_jax.studies.verdicts import ENOUGH, Judged, against, centre, mean
+from rlhf_jax.study import Metric, Study
+
+if TYPE_CHECKING:
+    from rich.table import Table as RichTable
+
+
+def interval(i: Interval, sign: bool = False) -> str:
+    """`1.84 [1.60, 2.01]`; the value alone where there is no interval."""
+    value = number(float(i.value), sign=sign)
+    if np.isnan(i.low) and np.isnan(i.high):
+        return value
+    return f"{value} [{number(float(i.low))}, {number(float(i.high))}]"
+
+
+def _unit(metric: Metric) -> str:
+    return f"{metric.label} ({metric.unit})" if metric.unit else metric.label
+
+
+def shown(results: Results) -> tuple[Metric, ...]:
+    return tuple(m for m in results.scalars if m.shown)
+
+
+def measured(results: Results) -> list[Table]:
+    """One table a metric: arms × points."""
+    axis, out = results.study.axis, []
+    few = len(results.of(results.study.metrics[0].name, results.arms[0])[0]) < ENOUGH
+    kinds = ["mean"] if few else ["interquartile mean", "mean"]
+    for metric in shown(results):
+        rows = []
+        for arm in results.arms:
+            values = results.of(metric.name, arm)
+            for i in range(len(values)):
+                estimates = [centre(values[i])] if few else [centre(values[i]), mean(values[i])]
+                where = [axis.titles[i]] if axis else []
+                rows.append([arm, *where, *map(interval, estimates), str(values.shape[1])])
+        head = ["arm", *([results.study.axis_name] if axis else []), *kinds, "n"]
+        out.append(Table(_unit(metric), head, rows))
+    return out
+
+
+def compared(results: Results) -> Table | None:
+    """Every arm beside the baseline; nothing where there is one arm."""
+    rows = []
+    for metric in shown(results):
+        for a in against(results, metric):
+            chance = interval(a.better)
+            rows.append([f"{a.arm}: {metric.label}", interval(a.difference, sign=True), chance])
+    if not rows:
+        return None
+    others = len(results.arms) - 1
+    base = results.study.reference
+    over = "over the axis, " if results.study.axis else ""
+    note = (
+        f"Mean difference {over}each seed against itself, and the probability that the arm is the "
+        f"better one on a seed, P(better) + ½ P(equal). Intervals hold together for {others} "
+        f"comparison{'s' if others > 1 else ''} a metric: level 1 − 0.05/{others} (Bonferroni)."
+    )
+    return Table(f"Beside {base}", ["", "difference", "P(better)"], rows, note)
+
+
+def setting_table(study: Study) -> Table:
+    """What was varied: the axis, and what each arm has that the first has not."""
+    rows = []
+    if study.axis is not None:
+        for path in study.axis.paths:
+            k = study.axis.paths.index(path)
+            points = [_brief(study.axis.values(i)[k]) for i in range(len(study.axis.points))]
+            rows.append([path, "axis", ", ".join(points)])
+    varied = study.axis.paths if study.axis else ()
+    leaves = {arm: cfg.leaves(config) for arm, config in study.arms.items()}
+    first = next(iter(leaves.values()))
+    hidden = ("run.", "name", "seeds", "first_seed")
+    for path in first:
+        values = {arm: found[path] for arm, found in leaves.items()}
+        if path.startswith(hidden) or path in varied or len(set(map(str, values.values()))) == 1:
+            continue
+        rows += [[path, arm, setting(value)] for arm, value in values.items()]
+    return Table("What was varied", ["setting", "arm", "value"], rows)
+
+
+def _brief(value: object) -> str:
+    return setting(value) if isinstance(value, bool | int | float | str) else repr(value)
+
+
+def common(study: Study) -> dict[str, object]:
+    """Settings that all arms share and that are not the default's."""
+    default = cfg.leaves(cfg.Config())
+    arms = [cfg.leaves(config) for config in study.arms.values()]
+    varied = study.axis.paths if study.axis else ()
+    hidden = ("run.", "name", "seeds", "first_seed")
+    return {
+        k: v
+        for k, v in arms[0].items()
+        if all(str(a[k]) == str(v) for a in arms)
+        and v != default[k]
+        and k not in varied
+        and not k.startswith(hidden)
+    }
+
+
+def html(table: Table) -> str:
+    rows = ([_breakable(c) for c in row] for row in table.rows)
+    title = f"<h3>{escape(table.title)}</h3>" if table.title else ""
+    note = f'<p class="note">{escape(table.note)}</p>' if table.note else ""
+    return (
+        title + report_tables.table([escape(h) for h in table.head], rows, "numbers dense") + note
+    )
+
+
+def _breakable(text: str) -> str:
+    """An interval that a narrow screen may break before its bracket."""
+    value, bracket, rest = escape(text).partition(" [")
+    return f"{value} <span>[{rest}</span>" if bracket else value
+
+
+def markdown(table: Table) -> str:
+    cells = lambda row: "| " + " | ".join(c.replace("|", "\\|") for c in row) + " |"
+    lines = [f"**{table.title}**", ""] if table.title else []
+    lines += [cells(table.head), "|" + "---|" * len(table.head), *map(cells, table.rows)]
+    return "\n".join([*lines, *(["", table.note] if table.note else []), ""])
+
+
+MARKS = {"supported": "✔", "not supported": "✘", "inconclusive": "?"}
+
+
+def verdict_lines(judged: Judged) -> list[tuple[str, str, str]]:
+    """(outcome, sentence, source) of each claim."""
+    return [
+        (v.outcome, _minus(v.sentence.removeprefix(f"{v.outcome}: ")), v.expectation.source)
+        for v in judged.verdicts
+    ]
+
+
+def _minus(text: str) -> str:
+    return re.sub(r"(?<![\w])-(?=[\d.])", "−", text)
+
+
+def terminal(results: Results) -> RichTable:
+    """The main metric: points × arms."""
+    from rich import box
+    from rich.table import Table as RichTable
+
+    metric, study = results.study.metrics[0], results.study
+    out = RichTable(
+        title=f"{study.name}: {_unit(metric)}, {study.seeds} seeds",
+        title_justify="left",
+        box=box.SIMPLE_HEAD,
+        pad_edge=False,
+    )
+    out.add_column(study.axis_name if study.axis else "")
+    for arm in results.arms:
+        out.add_column(arm, justify="right")
+    if metric in results.scalars:
+        titles: Sequence[str] = study.axis.titles if study.axis else ("",)
+        for i, title in enumerate(titles):
+            cells = [centre(results.of(metric.name, arm)[i]) for arm in results.arms]
+            out.add_row(title, *map(interval, cells))
+    return out

@@ -1,0 +1,53 @@
+"""Runs studies: STUDY.py … [--all] [--quick] [--seeds N] [--only ARM] [--single].
+
+    python scripts/study.py configs/studies/inattention.py --quick
+
+What is finished is kept, so the same command goes on where a study was stopped, and costs
+nothing once all is done. Ends in runs/studies/<name>/study.html and runs/studies/index.html.
+
+  --all              every study in configs/studies
+  --quick            the short form that each study defines; kept apart under <name>-quick
+  --seeds N          this many seeds instead of the study's own
+  --only ARM         makes the runs of this arm alone; verdicts that need others wait
+  --single           also runs one seed by itself, to state what the population saves
+  --directory DIR    where runs and pages go (runs/studies)
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from rlhf_jax import cli
+from rlhf_jax.studies import command
+
+PROG = "scripts/study.py"
+STUDIES = Path(__file__).parents[1] / "configs" / "studies"
+
+
+def work(arguments: list[str]) -> None:
+    if not arguments or {"-h", "--help"} & set(arguments):
+        print(__doc__)
+        return
+    asked = command.parse(arguments, STUDIES)
+
+    from rich.console import Console
+
+    from rlhf_jax.studies import answers, plan, runs, tables
+
+    typed = cli.command(arguments, PROG)
+    for study in asked.studies:
+        chunks = [c for c in plan.chunks(study, asked.root) if asked.only in ("", c.arm)]
+        if asked.single:
+            chunks.insert(0, plan.alone(study, asked.root))
+        runs.run(chunks, asked.root, asked.root / study.name, typed)
+        said = answers.answer(study, asked.root)
+        page = answers.write(said, asked.root, typed)
+        Console().print(tables.terminal(said.results))
+        for outcome, sentence, _ in tables.verdict_lines(said.judged):
+            print(f"{tables.MARKS[outcome]} {outcome}: {sentence}")
+        print(f"page: {page}; all studies: {asked.root / 'index.html'}")
+
+
+if __name__ == "__main__":
+    sys.exit(cli.main(work, sys.argv[1:]))

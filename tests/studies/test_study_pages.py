@@ -1,0 +1,162 @@
+"""What is read in the end: pages, tables, the atlas, the bill."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import re
+from pathlib import Path
+
+import pytest
+from making import effect, make_study, write_runs
+
+from rlhf_jax.config import ConfigError
+from rlhf_jax.studies import answers, costs, index, plan
+from rlhf_jax.studies.costs import Cost
+from rlhf_jax.study import Study
+
+COMMAND = "python scripts/study.py configs/studies/made.py"
+
+
+@pytest.fixture
+def written(made: tuple[Study, Path]) -> Path:
+    study, root = made
+    said = answers.answer(study, root)
+    assert answers.write(said, root, COMMAND) == root / "made" / "study.html"
+    return root
+
+
+def text_of(page: Path) -> str:
+    html = page.read_text()
+    return re.sub(r"\s+", " ", re.sub(r"<[^>]+>", "", html))
+
+
+def test_the_page_says_all_that_it_must(written: Path) -> None:
+    text = text_of(written / "made" / "study.html")
+    for must in (
+        "Careless answers",
+        "What does carelessness cost?",
+        "A3 · 2 arms × 4 points × 8 seeds",
+        "Of 2 expectations: 2 supported",
+        "✔ supported",
+        "Expected by: Coste et al..",
+        "careless answers (share)",
+        "gold of samples (rating)",
+        "n = 8 seeds",
+        "95 % bootstrap intervals",
+        "Bonferroni",
+        "Holm",
+        "Negative control",
+        "Coste et al. found 25 % noise to matter.",
+        "human.lapse",
+        "human.flip",
+        COMMAND,
+    ):
+        assert must in text, must
+
+
+def test_the_page_needs_nothing_but_itself(written: Path) -> None:
+    for page in (written / "made" / "study.html", written / "index.html"):
+        html = page.read_text()
+        assert "<svg" in html
+        links = set(re.findall(r'(?:href|src)="([^"]*)"', html))
+        outside = {x for x in links if not x.startswith("#")}
+        assert outside <= {"made/study.html"}
+        assert "@import" not in html
+        assert 'name="viewport"' in html
+        ids = re.findall(r'\bid="([^"]+)"', html)
+        assert len(ids) == len(set(ids))
+
+
+def test_markdown_holds_the_same_numbers_as_the_page(written: Path) -> None:
+    page, markdown = (
+        re.sub(r"\s+", " ", t)
+        for t in (text_of(written / "made" / "study.html"), (written / "made/study.md").read_text())
+    )
+    numbers = re.findall(r"−?\d\.\d\d \[−?\d\.\d\d, −?\d\.\d\d\]", markdown)
+    assert len(numbers) >= 17
+    assert all(n in page for n in numbers)
+
+
+def test_equal_numbers_write_equal_bytes(written: Path, made: tuple[Study, Path]) -> None:
+    study, root = made
+    before = {p: (root / "made" / p).read_bytes() for p in ("study.html", "results.json")}
+    answers.write(answers.answer(study, root), root, COMMAND)
+    for name, content in before.items():
+        assert (root / "made" / name).read_bytes() == content
+
+
+def test_the_atlas_shows_every_study_and_leads_to_it(written: Path) -> None:
+    other = make_study(name="other", title="Another", atlas="A1", axis=None, expectations=())
+    write_runs(other, written, effect)
+    answers.write(answers.answer(other, written), written, COMMAND)
+    html = (written / "index.html").read_text()
+    assert html.index("other/study.html") < html.index("made/study.html")  # A1 before A3
+    assert html.count("<svg") == 2
+    rows = (written / "index.md").read_text().splitlines()
+    assert (
+        "| A1 | [Another](other/study.html) | A1 · 2 arms × 8 seeds | Nothing was expected. |"
+        in rows
+    )
+    (written / "made" / index.SUMMARY).write_text("{")
+    with pytest.raises(ConfigError, match="cannot be read"):
+        index.write(written)
+
+
+def test_a_single_seed_is_shown_without_intervals(tmp_path: Path) -> None:
+    study = make_study(seeds=1, expectations=())
+    write_runs(study, tmp_path, effect)
+    answers.write(answers.answer(study, tmp_path), tmp_path, COMMAND)
+    text = text_of(tmp_path / "made" / "study.html")
+    assert "One seed: there are no intervals." in text
+    assert "nan" not in text.lower()
+
+
+def test_many_arms_and_long_names_are_drawn(tmp_path: Path) -> None:
+    arms = {f"arm-with-a-long-name-{i}": c for i in range(4) for c in [make_study().arms["plain"]]}
+    arms |= make_study().arms
+    study = make_study(arms=arms, expectations=(), seeds=3)
+    write_runs(study, tmp_path, effect)
+    answers.write(answers.answer(study, tmp_path), tmp_path, COMMAND)
+    assert "arm-with-a-long-name-3" in (tmp_path / "made" / "study.html").read_text()
+
+
+def cost(run: Path, root: Path, **changes: object) -> Cost:
+    usual = Cost(str(run.relative_to(root)), 8, 40.0, 24.0, 7, 2, True, "2026-11-23T01:00:00Z")
+    return usual._replace(**changes)  # type: ignore[arg-type]
+
+
+def test_the_bill_compares_a_seed_alone_with_the_population(made: tuple[Study, Path]) -> None:
+    study, root = made
+    for chunk in plan.chunks(study, root):
+        costs.note(root / "made", cost(chunk.directory, root))
+    lonely = cost(plan.alone(study, root).directory, root, members=1, seconds=30.0)
+    costs.note(root / "made", lonely)
+    with (root / "made" / costs.FILE).open("a") as file:
+        file.write('{"run": "half a li')
+    bill = costs.bill(study, root, ("plain",))
+    assert bill.members == 32
+    assert len(bill.rows) == 4
+    said = " ".join(costs.sentences(bill))
+    assert "2 min 40 s for 32 members (points × seeds) in 4 runs, 5.0 s a member" in said
+    assert "28 programs" in said
+    # 30 s against 40/8 = 5 s; without the compiler 30 − 24 = 6 s against 16/8 = 2 s.
+    assert "6.0 times less" in said
+    assert "3.0 times less" in said
+    assert "the same session" in said
+
+
+def test_results_hold_numbers_by_seed_and_no_clock(written: Path) -> None:
+    found = json.loads((written / "made" / "results.json").read_text())
+    assert len(found["metrics"]["gold"]["arms"]["plain"][0]) == 8
+    assert not re.search(r"\d\d:\d\d", json.dumps(found))
+
+
+def test_names_are_escaped(tmp_path: Path) -> None:
+    study = dataclasses.replace(make_study(expectations=()), title="<b>&", question='"<i>"')
+    write_runs(study, tmp_path, effect)
+    answers.write(answers.answer(study, tmp_path), tmp_path, "a < b")
+    for page in ("made/study.html", "index.html"):
+        html = (tmp_path / page).read_text()
+        assert "<b>&" not in html
+        assert "<i>" not in html.replace('<i style="', "")

@@ -1,0 +1,184 @@
+"""Studies that really run: killed and resumed, cut in two ways, refused in one line."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+from making import probe
+
+from rlhf_jax import loop
+from rlhf_jax.config import ConfigError
+from rlhf_jax.expectations import Trend
+from rlhf_jax.studies import answers, command, costs, plan, runs
+from rlhf_jax.study import Axis, Metric, Study
+
+ROOT = Path(__file__).parents[2]
+HERE = Path(__file__).parent
+FILE = """
+import sys
+sys.path.insert(0, {here!r})
+from test_study_runs import make
+study = make()
+"""
+
+
+def make(axis: Axis | None = None, population: int = 2) -> Study:
+    """Two points × two seeds; by default a run for each seed."""
+    axis = axis or Axis("human.lapse", (0.0, 1.0), "careless answers")
+    return Study(
+        name="real",
+        title="Real",
+        question="Does it run?",
+        arms={"plain": probe()},
+        axis=axis,
+        seeds=2,
+        population=population,
+        metrics=(
+            Metric("gold", "gold"),
+            Metric("loss", "loss", stage="reward", metric="loss/reward"),
+            Metric("curve", "gold", stage="policy", metric="objective/gold", step="all"),
+        ),
+        expectations=(Trend("gold", "plain", "decreases"),),
+    )
+
+
+def start(folder: Path, *arguments: str) -> subprocess.Popen:
+    file = folder.parent / "real.py"
+    file.write_text(FILE.format(here=str(HERE)))
+    cache = folder.parent / "cache"
+    return subprocess.Popen(
+        [sys.executable, str(ROOT / "scripts/study.py"), str(file), "--directory", str(folder)]
+        + list(arguments),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=os.environ | {"JAX_COMPILATION_CACHE_DIR": str(cache)},
+    )
+
+
+def finish(process: subprocess.Popen) -> str:
+    out, err = process.communicate(timeout=600)
+    assert process.returncode == 0, err
+    return out + err
+
+
+def told(folder: Path) -> tuple[bytes, str]:
+    """The study's numbers and tables, without what it cost."""
+    markdown = (folder / "real" / "study.md").read_text()
+    return (folder / "real" / "results.json").read_bytes(), markdown[: markdown.index("Cost:")]
+
+
+@pytest.fixture(scope="module")
+def straight(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("study") / "straight"
+    finish(start(folder))
+    return folder
+
+
+@pytest.mark.slow
+def test_a_study_killed_at_a_random_moment_gives_the_same_tables(straight: Path) -> None:
+    folder = straight.parent / "killed"
+    goal = random.Random(time.time_ns()).randrange(1, 20)
+    process = start(folder)
+    rows = lambda: sum(p.read_bytes().count(b"\n") for p in folder.rglob("metrics.jsonl"))
+    while process.poll() is None and rows() < goal:
+        time.sleep(0.01)
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    assert process.returncode == -signal.SIGKILL, f"finished before row {goal}"
+    assert not (folder / "real" / "results.json").exists()
+    finish(start(folder))
+    assert told(folder) == told(straight), f"killed at row {goal}"
+
+
+@pytest.mark.slow
+def test_a_finished_study_is_not_run_again(straight: Path) -> None:
+    before = {p: p.read_bytes() for p in straight.rglob("*.jsonl")}
+    said = finish(start(straight))
+    assert "run 1" not in said
+    assert {p: p.read_bytes() for p in straight.rglob("*.jsonl")} == before
+
+
+@pytest.mark.slow
+def test_two_runs_of_a_program_compile_once(straight: Path) -> None:
+    base, first, second = costs.noted(straight / "real")
+    assert base.run.startswith("bases/")
+    assert first.run.endswith("seeds-0-0")
+    assert second.run.endswith("seeds-1-1")
+    assert second.compile_seconds < 0.2 * first.compile_seconds
+    assert second.compiled == 0
+
+
+@pytest.mark.slow
+def test_points_as_one_population_equal_points_as_runs_of_their_own(
+    straight: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(loop, "prepare", lambda config: jax.devices()[:1])
+    apart = Axis(("human.lapse", "human.flip"), ((0.0, 0.0), (1.0, 0.0)), "careless answers")
+    study = make(apart, population=64)
+    chunks = plan.chunks(study, tmp_path)
+    assert [c.members for c in chunks] == [2, 2]
+    runs.run(chunks, tmp_path, tmp_path / "real", "test")
+    mine = answers.numbers(answers.answer(study, tmp_path))["metrics"]
+    theirs = json.loads((straight / "real" / "results.json").read_text())["metrics"]
+    for name in ("gold", "loss"):
+        ours, others = (np.array(m[name]["arms"]["plain"]) for m in (mine, theirs))
+        np.testing.assert_allclose(ours, others, rtol=1e-4, atol=1e-5)
+    assert np.ptp(np.array(mine["loss"]["arms"]["plain"]), axis=0).min() > 1e-4
+
+
+@pytest.mark.slow
+def test_bad_input_is_one_line_and_exit_2(tmp_path: Path) -> None:
+    file = tmp_path / "bad.py"
+    file.write_text("study = 3\n")
+    done = subprocess.run(
+        [sys.executable, str(ROOT / "scripts/study.py"), str(file)],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 2
+    assert done.stderr == f"error: {file}: must define `study = Study(...)`\n"
+
+
+def test_arguments_that_cannot_be_meant_are_one_line(tmp_path: Path) -> None:
+    good = tmp_path / "good.py"
+    good.write_text(FILE.format(here=str(HERE)))
+    broken = tmp_path / "broken.py"
+    broken.write_text("1 / 0\n")
+    for arguments, says in (
+        ([], "name one or more studies"),
+        (["nowhere.py"], "nowhere.py: no such study"),
+        ([str(broken)], "ZeroDivisionError"),
+        ([str(good), "--only", "none"], "--only none: real has the arms plain"),
+        ([str(good), "--seeds", "0.5"], "invalid int value"),
+        ([str(good), "--seeds", "-1"], "seeds = -1"),
+        ([str(good), "--whatever"], "unrecognized arguments"),
+        ([str(good), "--all"], "or --all"),
+    ):
+        with pytest.raises(ConfigError, match=says):
+            command.parse(arguments, tmp_path / "none")
+
+
+def test_all_finds_every_study_of_a_folder(tmp_path: Path) -> None:
+    (tmp_path / "one.py").write_text(FILE.format(here=str(HERE)))
+    asked = command.parse(["--all", "--seeds", "3"], tmp_path)
+    assert [(s.name, s.seeds) for s in asked.studies] == [("real", 3)]
+    assert asked.root == Path("runs/studies")
+
+
+def test_the_studies_of_this_repository_can_be_run() -> None:
+    folder = ROOT / "configs" / "studies"
+    for form in ((), ("--quick",)):
+        asked = command.parse(["--all", *form], folder)
+        assert len({s.name for s in asked.studies}) == len(asked.studies) > 0

@@ -1,0 +1,140 @@
+"""What a prefix promises, against a loop over the lexicon."""
+
+from __future__ import annotations
+
+import string
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from rlhf_jax import grid  # noqa: F401  makes the settings a pytree
+from rlhf_jax.config import World as Settings
+from rlhf_jax.worlds import lexicon, prefixes, words
+
+SETTINGS = Settings(nonword_value=-1.5)
+LENGTH = SETTINGS.length + 1
+KEY = jax.random.key(3)
+
+
+@pytest.fixture(scope="module")
+def world():
+    return words.build(SETTINGS)
+
+
+@pytest.fixture(scope="module")
+def names(world):
+    symbols = world.language.symbols
+    return ["".join(symbols[t] for t in row if t > words.EOS) for row in world.corpus[0].tolist()]
+
+
+def spelled(names: list[str]) -> tuple[jax.Array, jax.Array]:
+    tokens = jnp.asarray(words.encode(names, LENGTH))
+    return tokens, tokens != words.PAD
+
+
+def steps(world, tokens, mask, keys) -> np.ndarray:
+    see = jax.jit(jax.vmap(world.steps, (None, 0, 0, 0)))
+    return np.asarray(see(SETTINGS, tokens, mask, keys))
+
+
+def expected(world, names: list[str], prefix: str) -> float:
+    """By the definition: a loop over all words."""
+    mean, shown = np.asarray(world.ratings).mean(1), np.asarray(world.shown)
+    begin_so = [i for i, w in enumerate(names) if shown[i] and w.startswith(prefix)]
+    return float(mean[begin_so].mean()) if begin_so else SETTINGS.nonword_value
+
+
+# --- the tree
+
+
+def test_the_tree_of_three_strings_by_hand():
+    # ab: 1, ac: 3, b: 5. Nodes: nowhere, empty (mean 3), a (2), b (5), ab (1), ac (3).
+    tokens = np.asarray([[1, 2], [1, 3], [2, 0]])
+    tree = prefixes.tree(tokens, tokens > 0, np.asarray([1.0, 3.0, 5.0]), 4)
+    assert tree.mean.tolist() == [0, 3, 2, 5, 1, 3]
+    assert tree.child.tolist() == [
+        [0, 0, 0, 0],
+        [0, 2, 3, 0],
+        [0, 0, 4, 5],
+        [0, 0, 0, 0],
+        [0, 0, 0, 0],
+        [0, 0, 0, 0],
+    ]
+
+
+@pytest.mark.parametrize(
+    ("x", "promised"),
+    [([1, 3], [2, 3]), ([2, 2], [5, -9]), ([3, 1], [-9, -9]), ([0, 1], [-9, -9])],
+)
+def test_a_prefix_that_begins_no_string_promises_nothing_from_there_on(x, promised):
+    tokens = np.asarray([[1, 2], [1, 3], [2, 0]])
+    tree = prefixes.tree(tokens, tokens > 0, np.asarray([1.0, 3.0, 5.0]), 4)
+    x = jnp.asarray(x)
+    assert prefixes.promises(tree, x, x > 0, jnp.float32(-9.0)).tolist() == promised
+
+
+# --- steps in the world of words
+
+
+def test_a_prefix_is_worth_the_mean_of_the_shown_words_that_begin_so(world, names):
+    rng = np.random.default_rng(0)
+    some = list(rng.choice(names, 40))
+    some += [w[:-1] + c for w, c in zip(some[:20], "qzxjkvwygbqzxjkvwygb", strict=True)]
+    some += ["".join(rng.choice(list(string.ascii_lowercase), 6)) for _ in range(20)]
+    seen = steps(world, *spelled(some), jax.random.split(KEY, len(some)))
+    for x, values in zip(some, seen, strict=True):
+        for t in range(len(x)):
+            assert values[t] == pytest.approx(expected(world, names, x[: t + 1]), abs=1e-5)
+    assert (seen[:, :16] == SETTINGS.nonword_value).any()
+
+
+def test_the_last_step_is_the_impression_of_the_whole_word_with_the_same_key(world):
+    tokens, mask = spelled(["great", "abuse", "xqzv", "goo", ""])
+    for seed in range(5):
+        keys = jax.random.split(jax.random.key(seed), 5)
+        seen = steps(world, tokens, mask, keys)
+        whole = jax.vmap(world.perceive, (None, 0, 0, 0))(SETTINGS, tokens, mask, keys)
+        np.testing.assert_array_equal(seen[np.arange(5), [5, 5, 4, 3, 0]], whole)
+
+
+def test_nothing_is_felt_after_the_end_whatever_stands_there(world):
+    tokens, mask = spelled(["great", "abuse"])
+    keys = jax.random.split(KEY, 2)
+    seen = steps(world, tokens, mask, keys)
+    assert (seen[:, 6:] == 0).all()
+    np.testing.assert_array_equal(steps(world, jnp.where(mask, tokens, 17), mask, keys), seen)
+
+
+def test_a_response_without_end_is_judged_as_a_whole_on_its_last_letter(world, names):
+    # "greatest" begins with "great", but "great" without an end is no word.
+    tokens, mask = spelled(["great"])
+    cut = mask & (tokens != words.EOS)
+    seen = steps(world, tokens, cut, KEY[None])[0]
+    assert seen[3] == pytest.approx(expected(world, names, "grea"), abs=1e-5)
+    assert seen[4] == SETTINGS.nonword_value
+    assert (seen[5:] == 0).all()
+
+
+def test_no_prefix_tells_what_people_said_of_held_out_words(world, monkeypatch):
+    names, ratings, facts = lexicon.read()
+    fits = [i for i, w in enumerate(names) if len(w) <= SETTINGS.length]
+    held_out = np.asarray(fits)[~np.asarray(world.shown)]
+    others = ratings.copy()
+    others[held_out] = 4.0
+    monkeypatch.setattr(lexicon, "read", lambda: (names, others, facts))
+    changed = words.build(SETTINGS)
+    assert not np.array_equal(changed.ratings, world.ratings)
+    tokens, mask = world.corpus
+    keys = jax.random.split(KEY, len(tokens))
+    before, after = (steps(w, tokens, mask, keys) for w in (world, changed))
+    ends = np.asarray(tokens) == words.EOS
+    np.testing.assert_array_equal(before[~ends], after[~ends])
+    assert not np.array_equal(before[ends], after[ends])
+
+
+def test_steps_are_the_same_compiled_or_not(world):
+    tokens, mask = (x[0] for x in spelled(["grateful"]))
+    args = (SETTINGS, tokens, mask, KEY)
+    np.testing.assert_array_equal(jax.jit(world.steps)(*args), world.steps(*args))

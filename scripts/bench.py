@@ -173,6 +173,13 @@ def stacked(make: Callable[[Any], Any], seeds: int, salt: int) -> Any:
     return jax.vmap(make)(jax.random.split(jax.random.key(salt), seeds))
 
 
+def one_more(params: Any) -> tuple[Any, Any]:
+    """The first of several parameters, and the others."""
+    import jax
+
+    return jax.tree.map(lambda x: x[0], params), jax.tree.map(lambda x: x[1:], params)
+
+
 def settings_of(section: Any, seeds: int) -> Any:
     import jax
     import jax.numpy as jnp
@@ -204,11 +211,12 @@ def ppo_bench(args: PPO) -> None:
 
     @jax.jit
     def begin() -> tuple[tuple, Given]:
-        judge = reward.Judge(scalar.init(jax.random.key(1)), jnp.zeros(()), jnp.ones(()))
-        params = stacked(policy.init, args.seeds, 2), stacked(scalar.init, args.seeds, 3)
+        reference, policies = one_more(stacked(policy.init, args.seeds + 1, 2))
+        judging, critics = one_more(stacked(scalar.init, args.seeds + 1, 3))
         keys = jax.random.split(jax.random.key(5), args.seeds)
-        given = Given(policy.init(jax.random.key(2)), judge, None)
-        return (keys, settings_of(hp, args.seeds), *params), given
+        judge = reward.Judge(judging, jnp.zeros(()), jnp.ones(()))
+        start = (keys, settings_of(hp, args.seeds), policies, critics)
+        return start, Given(reference, judge, None)
 
     start, given = begin()
     seconds, about = measure(args, kernel, start, given)

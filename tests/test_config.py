@@ -10,6 +10,7 @@ import sys
 import pytest
 
 from rlhf_jax.config import (
+    GRPO,
     PPO,
     Adam,
     Collect,
@@ -184,8 +185,38 @@ def test_nan_is_not_a_number(path):
             "to evaluation",
         ),
         (
-            Config(reward=Reward(batch=64), collect=Collect(budget=64)),
-            "reward.batch = 64 is more than collect.comparisons = 32",
+            Config(reward=Reward(kind="borda"), collect=Collect(feedback="rating")),
+            "reward.kind = borda is fitted to comparisons, collect.feedback is rating",
+        ),
+        (
+            Config(learner="dpo", collect=Collect(feedback="likert")),
+            "learner = dpo learns from comparisons, collect.feedback is likert",
+        ),
+        (
+            Config(reward=Reward(kind="mixture", members=3)),
+            "reward.kind = mixture has reward.groups = 2 members: reward.members = 3 and "
+            "reward.bootstrap = False have no place in it",
+        ),
+        (
+            Config(collect=Collect(repeats=3, people=2)),
+            "collect.repeats = 3 people for each item are more than collect.people = 2",
+        ),
+        (
+            Config(human=Human(poisoned=(0.0, 0.1))),
+            "human.poisoned = (0.0, 0.1) needs world.trigger = True",
+        ),
+        (
+            Config(reward=Reward(model=Model(width=10, heads=4))),
+            "reward.model.heads = 4 does not divide reward.model.width = 10",
+        ),
+        (
+            Config(ppo=PPO(critic_start="reward"), reward=Reward(start="fresh")),
+            "ppo.critic_start = reward needs one reward model of the policy's shape: "
+            "reward.start = fresh, reward.kind = one",
+        ),
+        (
+            Config(grpo=GRPO(batch=12, group=8)),
+            "grpo.group = 8 does not divide grpo.batch = 12",
         ),
         (
             Config(evaluate=Evaluate(samples=10, shown=11)),

@@ -100,6 +100,11 @@ def _who(record: Record) -> str:
     source = data.get("source", data.get("ratings", "not stated"))
     if record.config.get("world.name") != "words":
         return f"Simulated people, no real ones. Values: {source}."
+    if record.config.get("world.gold") == "model":
+        return (
+            f"A reward model fitted to all the real ratings plays the person; its value of a "
+            f"string is what they perceive. Ratings: {source}."
+        )
     per_word = data.get("ratings_per_word", "several")
     return (
         f"Simulated people whose impression of a word is one of {per_word} ratings that real "

@@ -9,11 +9,13 @@ x between its boundary marks,
     w = argmin Σ_i (ȳ_i − u(x_i))² + λ ‖w‖²,
 
 which is kernel ridge regression with the cosine |G ∩ G'| / √(|G| |G'|) of two sets. A set, so
-that repeating an n-gram adds nothing; √|G|, so that |u − b| ≤ ‖w‖ on every string, while two
-good stems side by side still beat one: there is something to over-optimise. Of what was tried
-it also predicts unseen words best. Share of their variance that is explained, five folds, by
-the divisor: 0.737 (√|G|), 0.731 (none), 0.716 (|G|); by the longest n: 0.718 (4), 0.737 (5),
-0.738 (6). The noise of a mean of ten ratings leaves 0.963 to be explained.
+that repeating an n-gram adds nothing; √|G|, so that |u − b| ≤ ‖w‖ on every string, while good
+stems side by side still beat each of them: the best strings are no words and worth more than
+any, so there is something to over-optimise. Of what was tried it also predicts unseen words
+best. Share of their variance that is explained, five folds, λ the best for each, by divisor:
+0.737 (√|G|), 0.731 (none), 0.721 (|G|); by the longest n: 0.609 (3), 0.718 (4), 0.737 (5),
+0.738 (6). Leaving out one word at a time, exactly: 0.766, correlation 0.875; what is there to
+be explained, given the noise of a mean of ten ratings: 0.963.
 """
 
 from __future__ import annotations

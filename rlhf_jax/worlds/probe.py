@@ -28,6 +28,17 @@ def utility(rng: np.random.Generator, sequences: np.ndarray, symbols: int) -> np
     return table.astype(np.float32)
 
 
+def promises(table: np.ndarray, symbols: int, length: int) -> np.ndarray:
+    """[N] values of all sequences, in order → [N, T] float32: the mean of those that begin with
+    the symbols 0…t of each.
+    """
+    exact = table.astype(np.float64)
+    # Sequences that begin alike stand next to each other.
+    alike = [exact.reshape(symbols ** (t + 1), -1) for t in range(length)]
+    means = [np.repeat(group.mean(1), group.shape[1]) for group in alike]
+    return np.stack(means, axis=1).astype(np.float32)
+
+
 def build(settings: Settings) -> World:
     """Raises `ConfigError` where nothing is held out or shown, and for what only words have."""
     if settings.gold == "model" or settings.trigger:
@@ -37,10 +48,7 @@ def build(settings: Settings) -> World:
     rng = np.random.default_rng(0)
     gold_table = utility(rng, sequences, v)
     second_table = utility(np.random.default_rng(1), sequences, v)
-    # Row i of [v^(s + 1)] is the prefix whose digits spell i: the sequences that begin so
-    # stand next to each other.
-    exact = gold_table.astype(np.float64)
-    prefix_means = [exact.reshape(v ** (s + 1), -1).mean(1).astype(np.float32) for s in range(t)]
+    promised = promises(gold_table, v, t)
     powers = v ** np.arange(t - 1, -1, -1)
 
     def row(tokens: Array, mask: Array) -> Array:
@@ -56,9 +64,7 @@ def build(settings: Settings) -> World:
         return jnp.asarray(second_table)[row(tokens, mask)]
 
     def steps(settings: Any, tokens: Array, mask: Array, key: Key) -> Array:
-        at = row(tokens, mask)
-        means = [jnp.asarray(m)[at // v ** (t - 1 - s)] for s, m in enumerate(prefix_means)]
-        return jnp.where(mask, jnp.stack(means), 0.0)
+        return jnp.where(mask, jnp.asarray(promised)[row(tokens, mask)], 0.0)
 
     def prompt(settings: Any, key: Key) -> tuple[Array, Array]:
         return jnp.full((1,), v, jnp.int32), jnp.ones((1,), bool)

@@ -22,6 +22,7 @@ from rlhf_jax.worlds.spelling import BOS, EOS, PAD, SYMBOLS, TRIGGER, encode
 
 Row: TypeAlias = Callable[[Array, Array], Array]
 
+
 class Opinion(NamedTuple):
     """Who says what a string is worth: those fields of `World`."""
 
@@ -125,15 +126,14 @@ def build(settings: Settings) -> World:
     shown = np.random.default_rng(0).random(len(words)) >= settings.held_out
     symbols = (*SYMBOLS, TRIGGER) if settings.trigger else SYMBOLS
     trigger = len(SYMBOLS) if settings.trigger else None
-    actions = np.ones(len(symbols), bool)
-    actions[[PAD, BOS, *([trigger] if settings.trigger else [])]] = False
+    actions = ~np.isin(np.arange(len(symbols)), [PAD, BOS, len(SYMBOLS)])
     row = lookup(corpus)
     if settings.gold == "model":
         opinion = model(corpus)
     else:
         opinion = people(row, corpus, ratings, shown, len(symbols))
     letters = np.asarray([len(word) for word in words])
-    middle, deviation = letters.mean(), letters.std()
+    middle, deviation = float(letters.mean()), float(letters.std())
 
     def second(settings: Any, tokens: Array, mask: Array) -> Array:
         n = jnp.sum(mask & (tokens != EOS)).astype(jnp.float32)

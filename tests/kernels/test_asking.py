@@ -170,9 +170,8 @@ def test_gradient_of_the_likelihood_is_zero_in_expectation_at_the_truth_only(nam
 
     at_truth = z(fitted_truth(name, PERSON))
     assert len(at_truth) >= 30
-    assert np.abs(at_truth).max() < 4.5
-    print("Z", name, np.abs(at_truth).max(), at_truth.std(), np.abs(z(np.zeros_like(TRUTH))).max())
-    assert np.abs(z(np.zeros_like(TRUTH))).max() > 6
+    assert np.abs(at_truth).max() < 4
+    assert np.abs(z(np.zeros_like(TRUTH))).max() > 10
 
 
 @each
@@ -351,6 +350,19 @@ def test_distance_is_the_share_of_places_that_differ():
     np.testing.assert_array_equal(
         asking.distance(written("ab", "ab", "a", "ba", "abab")), [0, 0, 0.5, 0.5, 0.5]
     )
+
+
+def test_a_person_and_their_likelihood_count_what_an_edit_costs():
+    # Half of the places of a change, at 4 a whole one: worth 3 − 2 = 1 or 1 − 2 = −1.
+    x = rows(written("ab", "a"), None)
+    human, kind = Human(edit_cost=4.0), asking.kind(Collect(feedback="correction"), ALPHABET)
+    for value, chosen in ((3.0, 1), (1.0, 0)):
+        data = jax.jit(kind.ask)(human, Seen(x, jnp.asarray([[0.0, value]]), None), KEY)
+        assert data.chosen == chosen
+    reading = Reading(jnp.asarray([[0.0, 2 + np.log(3.0)]]), None)
+    data = data._replace(chosen=jnp.asarray([1]))
+    nll = kind.nll(reading, data, human._replace(rationality=1.0))
+    np.testing.assert_allclose(nll, -np.log(3 / 4), rtol=1e-5)
 
 
 def test_a_demonstration_is_the_best_of_what_came_to_mind_beside_fair_draws():

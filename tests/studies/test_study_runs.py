@@ -11,15 +11,13 @@ import sys
 import time
 from pathlib import Path
 
-import jax
 import numpy as np
 import pytest
 from making import probe
 
-from rlhf_jax import loop
 from rlhf_jax.config import ConfigError
 from rlhf_jax.expectations import Trend
-from rlhf_jax.studies import answers, command, costs, plan, runs
+from rlhf_jax.studies import command, costs, plan
 from rlhf_jax.study import Axis, Metric, Study
 
 ROOT = Path(__file__).parents[2]
@@ -27,9 +25,11 @@ HERE = Path(__file__).parent
 FILE = """
 import sys
 sys.path.insert(0, {here!r})
-from test_study_runs import make
-study = make()
+from test_study_runs import APART, make
+study = {form}
 """
+APART = Axis(("human.lapse", "human.flip"), ((0.0, 0.0), (1.0, 0.0)), "careless answers")
+"""The same points, by two fields at once: runs of their own."""
 
 
 def make(axis: Axis | None = None, population: int = 2) -> Study:
@@ -52,13 +52,16 @@ def make(axis: Axis | None = None, population: int = 2) -> Study:
     )
 
 
-def start(folder: Path, *arguments: str) -> subprocess.Popen:
+def content(form: str = "make()") -> str:
+    return FILE.format(here=str(HERE), form=form)
+
+
+def start(folder: Path, form: str = "make()") -> subprocess.Popen:
     file = folder.parent / "real.py"
-    file.write_text(FILE.format(here=str(HERE)))
+    file.write_text(content(form))
     cache = folder.parent / "cache"
     return subprocess.Popen(
-        [sys.executable, str(ROOT / "scripts/study.py"), str(file), "--directory", str(folder)]
-        + list(arguments),
+        [sys.executable, str(ROOT / "scripts/study.py"), str(file), "--directory", str(folder)],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -120,17 +123,13 @@ def test_two_runs_of_a_program_compile_once(straight: Path) -> None:
 
 
 @pytest.mark.slow
-def test_points_as_one_population_equal_points_as_runs_of_their_own(
-    straight: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(loop, "prepare", lambda config: jax.devices()[:1])
-    apart = Axis(("human.lapse", "human.flip"), ((0.0, 0.0), (1.0, 0.0)), "careless answers")
-    study = make(apart, population=64)
-    chunks = plan.chunks(study, tmp_path)
-    assert [c.members for c in chunks] == [2, 2]
-    runs.run(chunks, tmp_path, tmp_path / "real", "test")
-    mine = answers.numbers(answers.answer(study, tmp_path))["metrics"]
-    theirs = json.loads((straight / "real" / "results.json").read_text())["metrics"]
+def test_points_as_one_population_equal_points_as_runs_of_their_own(straight: Path) -> None:
+    folder = straight.parent / "apart"
+    finish(start(folder, form="make(APART, population=64)"))
+    assert [c.members for c in plan.chunks(make(APART, population=64), folder)] == [2, 2]
+    mine, theirs = (
+        json.loads((f / "real" / "results.json").read_text())["metrics"] for f in (folder, straight)
+    )
     for name in ("gold", "loss"):
         ours, others = (np.array(m[name]["arms"]["plain"]) for m in (mine, theirs))
         np.testing.assert_allclose(ours, others, rtol=1e-4, atol=1e-5)
@@ -153,7 +152,7 @@ def test_bad_input_is_one_line_and_exit_2(tmp_path: Path) -> None:
 
 def test_arguments_that_cannot_be_meant_are_one_line(tmp_path: Path) -> None:
     good = tmp_path / "good.py"
-    good.write_text(FILE.format(here=str(HERE)))
+    good.write_text(content())
     broken = tmp_path / "broken.py"
     broken.write_text("1 / 0\n")
     for arguments, says in (
@@ -171,7 +170,7 @@ def test_arguments_that_cannot_be_meant_are_one_line(tmp_path: Path) -> None:
 
 
 def test_all_finds_every_study_of_a_folder(tmp_path: Path) -> None:
-    (tmp_path / "one.py").write_text(FILE.format(here=str(HERE)))
+    (tmp_path / "one.py").write_text(content())
     asked = command.parse(["--all", "--seeds", "3"], tmp_path)
     assert [(s.name, s.seeds) for s in asked.studies] == [("real", 3)]
     assert asked.root == Path("runs/studies")

@@ -34,9 +34,15 @@ def spelled(names: list[str]) -> tuple[jax.Array, jax.Array]:
     return tokens, tokens != words.PAD
 
 
-def steps(world, tokens, mask, keys) -> np.ndarray:
-    see = jax.jit(jax.vmap(world.steps, (None, 0, 0, 0)))
-    return np.asarray(see(SETTINGS, tokens, mask, keys))
+def compiled(world):
+    both = jax.jit(jax.vmap(lambda *x: (world.steps(*x), world.perceive(*x)), (None, 0, 0, 0)))
+    return lambda tokens, mask, keys: map(np.asarray, both(SETTINGS, tokens, mask, keys))
+
+
+@pytest.fixture(scope="module")
+def steps(world):
+    both = compiled(world)
+    return lambda *x: next(both(*x))
 
 
 def expected(world, names: list[str], prefix: str) -> float:
@@ -54,14 +60,7 @@ def test_the_tree_of_three_strings_by_hand():
     tokens = np.asarray([[1, 2], [1, 3], [2, 0]])
     tree = prefixes.tree(tokens, tokens > 0, np.asarray([1.0, 3.0, 5.0]), 4)
     assert tree.mean.tolist() == [0, 3, 2, 5, 1, 3]
-    assert tree.child.tolist() == [
-        [0, 0, 0, 0],
-        [0, 2, 3, 0],
-        [0, 0, 4, 5],
-        [0, 0, 0, 0],
-        [0, 0, 0, 0],
-        [0, 0, 0, 0],
-    ]
+    assert tree.edges.tolist() == [1 * 4 + 1, 1 * 4 + 2, 2 * 4 + 2, 2 * 4 + 3]
 
 
 @pytest.mark.parametrize(
@@ -78,12 +77,12 @@ def test_a_prefix_that_begins_no_string_promises_nothing_from_there_on(x, promis
 # --- steps in the world of words
 
 
-def test_a_prefix_is_worth_the_mean_of_the_shown_words_that_begin_so(world, names):
+def test_a_prefix_is_worth_the_mean_of_the_shown_words_that_begin_so(world, names, steps):
     rng = np.random.default_rng(0)
     some = list(rng.choice(names, 40))
     some += [w[:-1] + c for w, c in zip(some[:20], "qzxjkvwygbqzxjkvwygb", strict=True)]
     some += ["".join(rng.choice(list(string.ascii_lowercase), 6)) for _ in range(20)]
-    seen = steps(world, *spelled(some), jax.random.split(KEY, len(some)))
+    seen = steps(*spelled(some), jax.random.split(KEY, len(some)))
     for x, values in zip(some, seen, strict=True):
         for t in range(len(x)):
             assert values[t] == pytest.approx(expected(world, names, x[: t + 1]), abs=1e-5)
@@ -92,26 +91,25 @@ def test_a_prefix_is_worth_the_mean_of_the_shown_words_that_begin_so(world, name
 
 def test_the_last_step_is_the_impression_of_the_whole_word_with_the_same_key(world):
     tokens, mask = spelled(["great", "abuse", "xqzv", "goo", ""])
+    both = compiled(world)
     for seed in range(5):
-        keys = jax.random.split(jax.random.key(seed), 5)
-        seen = steps(world, tokens, mask, keys)
-        whole = jax.vmap(world.perceive, (None, 0, 0, 0))(SETTINGS, tokens, mask, keys)
+        seen, whole = both(tokens, mask, jax.random.split(jax.random.key(seed), 5))
         np.testing.assert_array_equal(seen[np.arange(5), [5, 5, 4, 3, 0]], whole)
 
 
-def test_nothing_is_felt_after_the_end_whatever_stands_there(world):
+def test_nothing_is_felt_after_the_end_whatever_stands_there(steps):
     tokens, mask = spelled(["great", "abuse"])
     keys = jax.random.split(KEY, 2)
-    seen = steps(world, tokens, mask, keys)
+    seen = steps(tokens, mask, keys)
     assert (seen[:, 6:] == 0).all()
-    np.testing.assert_array_equal(steps(world, jnp.where(mask, tokens, 17), mask, keys), seen)
+    np.testing.assert_array_equal(steps(jnp.where(mask, tokens, 17), mask, keys), seen)
 
 
-def test_a_response_without_end_is_judged_as_a_whole_on_its_last_letter(world, names):
+def test_a_response_without_end_is_judged_as_a_whole_on_its_last_letter(world, names, steps):
     # "greatest" begins with "great", but "great" without an end is no word.
     tokens, mask = spelled(["great"])
     cut = mask & (tokens != words.EOS)
-    seen = steps(world, tokens, cut, KEY[None])[0]
+    seen = steps(tokens, cut, KEY[None])[0]
     assert seen[3] == pytest.approx(expected(world, names, "grea"), abs=1e-5)
     assert seen[4] == SETTINGS.nonword_value
     assert (seen[5:] == 0).all()
@@ -128,7 +126,7 @@ def test_no_prefix_tells_what_people_said_of_held_out_words(world, monkeypatch):
     assert not np.array_equal(changed.ratings, world.ratings)
     tokens, mask = world.corpus
     keys = jax.random.split(KEY, len(tokens))
-    before, after = (steps(w, tokens, mask, keys) for w in (world, changed))
+    before, after = (next(compiled(w)(tokens, mask, keys)) for w in (world, changed))
     ends = np.asarray(tokens) == words.EOS
     np.testing.assert_array_equal(before[~ends], after[~ends])
     assert not np.array_equal(before[ends], after[ends])

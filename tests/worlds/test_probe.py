@@ -71,7 +71,9 @@ def test_the_second_value_is_standardised_and_another_than_gold(world):
 
 def test_a_prefix_is_worth_the_mean_of_all_sequences_that_begin_so(world):
     keys = jax.random.split(jax.random.key(0), 81)
-    steps = np.asarray(jax.jit(jax.vmap(world.steps, (None, 0, 0, 0)))(SETTINGS, *world.corpus, keys))
+    steps = np.asarray(
+        jax.jit(jax.vmap(world.steps, (None, 0, 0, 0)))(SETTINGS, *world.corpus, keys)
+    )
     tokens, gold = np.asarray(world.corpus[0]), np.asarray(world.ratings[:, 0], np.float64)
     for i, x in enumerate(tokens):
         for t in range(4):

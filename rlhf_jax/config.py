@@ -93,6 +93,9 @@ class Human:
     """"Can't tell" where neither value is above this many rating units."""
     position_bias: Sweep = 0.0
     """Rating units that the sample shown first is liked better by."""
+    length_bias: Sweep = 0.0
+    """Rating units by which one deviation of the world's second value dimension (words: length)
+    makes a sample look better than it is to anyone."""
     bar: Sweep = 0.0
     """What a sample must be worth to be called good, in rating units."""
     edit_cost: Sweep = 0.0

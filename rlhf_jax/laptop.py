@@ -32,7 +32,7 @@ def config(**sections: Any) -> Config:
     own = {
         "world": WORLD,
         "model": MODEL,
-        "pretrain": Pretrain(epochs=10),
+        "pretrain": Pretrain(epochs=30),
         "collect": collect(),
         "reward": reward(),
         "ppo": ppo(),

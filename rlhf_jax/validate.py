@@ -38,6 +38,7 @@ _RANGES: dict[str, tuple[float, float]] = {
     "human.equal": (0, float("inf")),
     "human.skip": (-float("inf"), float("inf")),
     "human.position_bias": (-_MOST, _MOST),
+    "human.length_bias": (-_MOST, _MOST),
     "human.bar": (-_MOST, _MOST),
     "human.edit_cost": (0, _MOST),
     "human.second": (-_MOST, _MOST),

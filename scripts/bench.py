@@ -1,25 +1,24 @@
 """How fast things are, in JSON lines: {ppo | reward} --size {S | M}, elicit.
 
-Of the models: random weights, random prompts, responses of full length, float32; policy, value, reward and
-reference are four models. `--seeds N` is a population spread over the devices as the pipeline
-does it. Numbers are medians; `load` is the machine's load before, so that a noisy run shows.
+Models have random weights, prompts are random, responses of full length, all float32; policy,
+value, reward and reference are four models. `--seeds N` is a population spread over the devices
+as the pipeline does it. Numbers are medians; `load` is the machine's load before, so that a
+noisy run shows; `cores` is how many were busy.
 """
 
 from __future__ import annotations
 
-import json
 import os
-import resource
 import statistics
 import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import tyro
+from timing import age, matmul_rate, peak_gigabytes, processor_seconds, say, timed
 
 from rlhf_jax import cli
 
@@ -69,7 +68,6 @@ class Elicit:
     people: int = 64
     answers: int = 1_000_000
     """Of all of them together."""
-    calls: int = 7
 
 
 def prepare(settings: Settings) -> list[Any]:
@@ -83,50 +81,6 @@ def prepare(settings: Settings) -> list[Any]:
         jax.config.update("jax_compilation_cache_dir", settings.cache)
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
     return jax.devices()[: settings.devices or None]
-
-
-def timed(run: Callable[[], Any], n: int) -> list[float]:
-    import jax
-
-    times = []
-    for _ in range(n):
-        start = time.perf_counter()
-        jax.block_until_ready(run())
-        times.append(time.perf_counter() - start)
-    return times
-
-
-def matmul_rate(n: int = 2048) -> float:
-    """GFLOP/s of the best of several float32 products of n × n on one device."""
-    import jax
-    import jax.numpy as jnp
-
-    a = jnp.ones((n, n))
-    product = jax.jit(jnp.matmul)
-    jax.block_until_ready(product(a, a))
-    return 2 * n**3 / min(timed(lambda: product(a, a), 7)) / 1e9
-
-
-def age() -> float:
-    """Seconds since this process was started, its imports included."""
-    fields = Path("/proc/self/stat").read_text().rsplit(")", 1)[1].split()
-    born = int(fields[19]) / os.sysconf("SC_CLK_TCK")
-    return time.clock_gettime(time.CLOCK_BOOTTIME) - born
-
-
-def peak_gigabytes() -> float:
-    """Of this process, so far; on an accelerator of the first device."""
-    import jax
-
-    stats = jax.devices()[0].memory_stats()
-    if stats and "peak_bytes_in_use" in stats:
-        return stats["peak_bytes_in_use"] / 1e9
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9
-
-
-def say(**row: Any) -> None:
-    rounded = {k: float(f"{v:.4g}") if isinstance(v, float) else v for k, v in row.items()}
-    print(json.dumps(rounded), flush=True)
 
 
 def measure(settings: Settings, kernel: Any, start: tuple, batch: Any) -> tuple[float, dict]:
@@ -149,7 +103,9 @@ def measure(settings: Settings, kernel: Any, start: tuple, batch: Any) -> tuple[
     begun = time.perf_counter()
     jax.block_until_ready(step())
     compiled, first = time.perf_counter() - begun, age()
+    used = processor_seconds()
     times = timed(step, settings.iterations)
+    used = processor_seconds() - used
     seconds = statistics.median(times)
     return seconds, {
         "seeds": settings.seeds,
@@ -158,6 +114,7 @@ def measure(settings: Settings, kernel: Any, start: tuple, batch: Any) -> tuple[
         "seconds": seconds,
         "seconds_per_seed": seconds / settings.seeds,
         "fastest": min(times),
+        "cores": used / sum(times),
         "compile_seconds": compiled - seconds,
         "start_to_first": first,
         "matmul_gflop_per_second": matmul_rate(),
@@ -171,13 +128,6 @@ def stacked(make: Callable[[Any], Any], seeds: int, salt: int) -> Any:
     import jax
 
     return jax.vmap(make)(jax.random.split(jax.random.key(salt), seeds))
-
-
-def one_more(params: Any) -> tuple[Any, Any]:
-    """The first of several parameters, and the others."""
-    import jax
-
-    return jax.tree.map(lambda x: x[0], params), jax.tree.map(lambda x: x[1:], params)
 
 
 def settings_of(section: Any, seeds: int) -> Any:
@@ -211,12 +161,14 @@ def ppo_bench(args: PPO) -> None:
 
     @jax.jit
     def begin() -> tuple[tuple, Given]:
-        reference, policies = one_more(stacked(policy.init, args.seeds + 1, 2))
-        judging, critics = one_more(stacked(scalar.init, args.seeds + 1, 3))
+        first = lambda params: jax.tree.map(lambda x: x[0], params)
+        rest = lambda params: jax.tree.map(lambda x: x[1:], params)
+        policies = stacked(policy.init, args.seeds + 1, 2)
+        scalars = stacked(scalar.init, args.seeds + 1, 3)
         keys = jax.random.split(jax.random.key(5), args.seeds)
-        judge = reward.Judge(judging, jnp.zeros(()), jnp.ones(()))
-        start = (keys, settings_of(hp, args.seeds), policies, critics)
-        return start, Given(reference, judge, None)
+        judge = reward.Judge(first(scalars), jnp.zeros(()), jnp.ones(()))
+        start = (keys, settings_of(hp, args.seeds), rest(policies), rest(scalars))
+        return start, Given(first(policies), judge, None)
 
     start, given = begin()
     seconds, about = measure(args, kernel, start, given)
@@ -322,7 +274,7 @@ def elicit_bench(args: Elicit) -> None:
     ask = benchmark.crowd(args.people, args.answers)
     jax.block_until_ready(ask())
     made = time.perf_counter() - begun
-    seconds = statistics.median(timed(ask, args.calls))
+    seconds = statistics.median(timed(ask, 7))
     how = {"people": args.people, "answers": args.people * (args.answers // args.people)}
     speed = {"seconds": seconds, "answers_per_second": how["answers"] / seconds}
     platform = jax.devices()[0].platform

@@ -33,7 +33,7 @@ from rlhf_jax.config import ConfigError
 from rlhf_jax.data import text
 from rlhf_jax.data.convert import read_rows
 from rlhf_jax.data.formats import FORMATS, Options
-from rlhf_jax.data.relations import relation, segments, tokens
+from rlhf_jax.data.relations import relation, run, segments, tokens
 from rlhf_jax.data.rows import Comparison, Row, Span, Spans
 from rlhf_jax.feedback import comparison, span
 from rlhf_jax.ops import scores
@@ -105,7 +105,7 @@ def describe(answer: str, question: list[str], passages: list[list[str]]) -> tup
             [np.log1p(i), np.log1p(left), i == 0, left == 0, i / len(parts), np.log1p(len(piece))]
         )
         beside = [relation(own, other) for other in (question, nearest, before)]
-        said.append(np.concatenate([text.surface(piece), *beside, found]))
+        said.append(np.concatenate([text.surface(piece), *beside, run(own, nearest), found]))
     return where, said
 
 

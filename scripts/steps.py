@@ -33,7 +33,7 @@ from rlhf_jax.config import ConfigError
 from rlhf_jax.data import text
 from rlhf_jax.data.convert import read_rows
 from rlhf_jax.data.formats import FORMATS, Options
-from rlhf_jax.data.relations import relation, tokens
+from rlhf_jax.data.relations import relation, run, tokens
 from rlhf_jax.data.rows import Process
 from rlhf_jax.feedback import STANDARD, process
 from rlhf_jax.ops import scores
@@ -43,10 +43,9 @@ from rlhf_jax.types import Array
 
 FOLDS = 5
 RIDGE = 1e-3
-BUCKETS = 256
 STEPS = 60
 PLACES = 7
-KINDS = ("base rate", "place", "place + text", "place + text + words")
+KINDS = ("base rate", "place", "place + text")
 LABELS = "all steps labelled"
 SCORES = ("exact", "exact | mistake", "any: accuracy", "any: AUC", "any: ECE", "nats")
 
@@ -71,21 +70,23 @@ class Traces(NamedTuple):
     """kind → [T, K] features"""
 
 
-def describe(row: Process) -> tuple[np.ndarray, np.ndarray, list[str]]:
-    """[S, PLACES] places, [S, K] texts of the steps, and their words."""
+def describe(row: Process) -> tuple[np.ndarray, np.ndarray]:
+    """[S, PLACES] places and [S, K] texts of the steps."""
     steps = [s.text for s in row.path]
     n, where, said = len(steps), [], []
     problem = tokens("".join(t.content for t in row.prompt))
-    before, last = list(problem), problem
+    known, last = set(problem), problem
     seen: set[str] = set()
     for i, step in enumerate(steps):
         own, left = tokens(step), n - 1 - i
         where.append([np.log1p(i), np.log1p(left), i / n, i == 0, i == 1, left == 0, left == 1])
-        beside = [relation(own, other) for other in (last, problem, before)]
-        said.append(np.concatenate([text.surface(step), *beside, [step in seen]]))
+        beside = relation(own, last), run(own, last), relation(own, problem)
+        old = [np.mean([t in known for t in own]) if own else 0.0, step in seen]
+        said.append(np.concatenate([text.surface(step), *beside, old]))
         seen.add(step)
-        before, last = before + own, own
-    return np.array(where, float).reshape(n, PLACES), np.array(said), steps
+        known.update(own)
+        last = own
+    return np.array(where, float).reshape(n, PLACES), np.array(said)
 
 
 def collect(rows: list[Process]) -> Traces:
@@ -93,17 +94,15 @@ def collect(rows: list[Process]) -> Traces:
     if not rows or not all(r.path for r in rows):
         raise ConfigError("there must be answers, and each must have steps")
     tasks = sorted({r.group for r in rows})
-    where, said, steps = zip(*map(describe, rows), strict=True)
-    count = np.array([len(s) for s in steps])
+    where, said = zip(*map(describe, rows), strict=True)
+    count = np.array([len(s) for s in said])
     real = np.arange(count.max()) < count[:, None]
     place = np.where(real, np.cumsum(real).reshape(real.shape) - 1, 0)
-    counts = text.hashed_counts([s for each in steps for s in each], BUCKETS)
     table = np.concatenate([np.concatenate(where), np.concatenate(said)], 1)
     tables = {
         "base rate": table[:, :0],
         "place": table[:, :PLACES],
         "place + text": table,
-        "place + text + words": np.concatenate([table, np.minimum(counts, 1)], 1),
     }
     first = [
         n if r.first_error is None else r.first_error for r, n in zip(rows, count, strict=True)
@@ -256,7 +255,7 @@ def study(rows: list[Process]) -> list[str]:
     agrees = data.wrong == (data.first < count)
     out = [
         f"{n} answers, {len(data.owner)} steps, {np.mean(data.first < count):.1%} with a mistake; "
-        f"{data.tables['place + text'].shape[1]} features and {BUCKETS} buckets of words",
+        f"{data.tables['place + text'].shape[1]} features",
         "a wrong final answer as a forecast of a mistake: accuracy "
         + cell(scores.interval(scores.average, (agrees,), every)),
     ]

@@ -36,11 +36,12 @@ def work(arguments: list[str]) -> None:
     from rlhf_jax.studies import answers, plan, runs, tables
 
     typed = cli.command(arguments, PROG)
+    runner = runs.Runner(asked.root, typed)
     for study in asked.studies:
         chunks = [c for c in plan.chunks(study, asked.root) if asked.only in ("", c.arm)]
         if asked.single:
             chunks.insert(0, plan.alone(study, asked.root))
-        runs.run(chunks, asked.root, asked.root / study.name, typed)
+        runner.run(chunks, asked.root / study.name)
         said = answers.answer(study, asked.root)
         page = answers.write(said, asked.root, typed)
         Console().print(tables.terminal(said.results))

@@ -50,7 +50,7 @@ study = Study(
             "accuracy of the judge without it",
             "share",
             "measure",
-            "reward/accuracy_plain",
+            "reward/accuracy_gold",
         ),
     ),
     expectations=(

@@ -22,9 +22,8 @@ RELATION = (
     "one shorter",
     "equally long",
     "log ratio of lengths",
-    "longest common run, share of the shorter",
-    "that run is the shorter but for its first token",
 )
+RUN = ("longest common run, share of the shorter", "it is the shorter but for one token at most")
 
 
 def tokens(text: str) -> list[str]:
@@ -38,25 +37,18 @@ def relation(own: Sequence[str], other: Sequence[str]) -> np.ndarray:
     if not n or not m:
         return np.zeros(len(RELATION))
     same = sum((Counter(own) & Counter(other)).values())
-    run = SequenceMatcher(None, own, other, autojunk=False).find_longest_match().size
-    shorter = min(n, m)
-    return np.array(
-        [
-            same / n,
-            same / m,
-            np.log1p(n - same),
-            np.log1p(m - same),
-            n == same,
-            m == same,
-            n == m + 1,
-            n == m - 1,
-            n == m,
-            np.log(n / m),
-            run / shorter,
-            run >= shorter - 1,
-        ],
-        float,
-    )
+    only = np.log1p([n - same, m - same])
+    equal = [n == same, m == same, n == m + 1, n == m - 1, n == m]
+    return np.array([same / n, same / m, *only, *equal, np.log(n / m)], float)
+
+
+def run(own: Sequence[str], other: Sequence[str]) -> np.ndarray:
+    """[len(RUN)] float64: the longest run of tokens that stands in both; 0 if either is empty."""
+    shorter = min(len(own), len(other))
+    if not shorter:
+        return np.zeros(len(RUN))
+    size = SequenceMatcher(None, own, other, autojunk=False).find_longest_match().size
+    return np.array([size / shorter, size >= shorter - 1], float)
 
 
 def segments(text: str, least: int = 5) -> list[tuple[int, int]]:

@@ -113,9 +113,10 @@ class Human(NamedTuple):
 def person(section: config.Human) -> Human:
     """The `human` section of the configuration as a person: fields of the same name.
 
-    What the section says of groups of people (`minority`, …) is not a field of anyone.
+    What the section says of groups of people (`minority`, …) is not a field of anyone, and its
+    length bias is in what is perceived (`kernels.collect`).
     """
-    shared = {f.name for f in dataclasses.fields(section)} & set(Human._fields)
+    shared = {f.name for f in dataclasses.fields(section)} & set(Human._fields) - {"length_bias"}
     return Human(**{name: getattr(section, name) for name in shared})
 
 

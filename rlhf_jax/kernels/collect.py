@@ -124,7 +124,7 @@ def kernel(policy: Policy, world: World, kind: Kind, hparams: Collect, rounds: i
         sign = jnp.where(is_poisoned(asked.human, who, hparams.people), -1.0, 1.0)
 
         def one(tokens: Array, mask: Array, want: Array, key: Key) -> tuple[Array, Array]:
-            more = want * world.second(asked.world, tokens, mask)
+            more = (want + asked.human.length_bias) * world.second(asked.world, tokens, mask)
             value = world.perceive(asked.world, tokens, mask, key) + more
             if not kind.steps:
                 return value, jnp.zeros(())

@@ -132,6 +132,7 @@ def kernel(policy: Policy, model: Scalar, score: Score, world: World, hparams: E
         metrics = agreement(ratings[pairs[0]], ratings[pairs[1]], raw[pairs[0]], raw[pairs[1]])
         ones = jnp.ones(scores.shape)
         length = jnp.sum(rows.mask, axis=1).astype(jnp.float32)
+        metrics["reward/accuracy_gold"] = pair_accuracy(scores, gold, pairs)
         metrics["reward/correlation_heldout"] = correlation(scores, gold, ones)
         metrics["reward/rank_correlation"] = rank_correlation(scores, gold)
         # One prompt: the mean over its responses is a constant that no correlation sees.
@@ -142,7 +143,6 @@ def kernel(policy: Policy, model: Scalar, score: Score, world: World, hparams: E
             ask = prompts(world, triggered(given.world), key, len(held_out))
             hit = pair_accuracy(judged(rows._replace(prompts=ask)), gold, pairs)
             metrics["reward/accuracy_triggered"] = hit
-            metrics["reward/accuracy_plain"] = pair_accuracy(scores, gold, pairs)
         if hparams.best_of:
             metrics |= pool(given, judged, jax.random.fold_in(key, 1))
         return Judging(panel, state.key, state.round + 1), metrics

@@ -26,27 +26,34 @@ _COMPILED = "/jax/core/compile/backend_compile_duration"
 _LOADED = "/jax/compilation_cache/cache_hits"
 
 
-def run(chunks: Sequence[Chunk], root: Path, folder: Path, command: str) -> None:
-    """Makes all runs that are not finished, and notes in `folder` what each took.
+class Runner:
+    """Makes runs; those that differ in nothing but floats share their compiled programs."""
 
-    Runs that differ in nothing but floats share their compiled programs.
+    def __init__(self, root: Path, command: str) -> None:
+        self.root, self.command = root, command
+        self.session = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+        self._made: list[Pipeline] = []
 
-    Raises: as `loop.run`.
-    """
-    session = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
-    made: list[Pipeline] = []
-    for i, chunk in enumerate(chunks):
-        if chunk.base is not None and not finished(place(chunk.base)):
-            _say(f"base model {chunk.base.name}")
-            with _measured(folder, root, place(chunk.base), 1, session):
-                pretrain(chunk.base, command)
-        if not finished(chunk.directory):
-            _say(f"run {i + 1} of {len(chunks)}: {_what(chunk, root)}")
-            with _measured(folder, root, chunk.directory, chunk.members, session):
-                same = (p for p in made if same_program(p.parts.config, chunk.config))
-                line = loop.build(chunk.config, next(same, None))
-                loop.run(chunk.config, command, line)
-            made = [line, *made][:PROGRAMS]
+    def run(self, chunks: Sequence[Chunk], folder: Path) -> None:
+        """Makes all runs that are not finished, and notes in `folder` what each took.
+
+        Raises: as `loop.run`.
+        """
+        for i, chunk in enumerate(chunks):
+            if chunk.base is not None and not finished(place(chunk.base)):
+                _say(f"base model {chunk.base.name}")
+                with _measured(folder, self.root, place(chunk.base), 1, self.session):
+                    pretrain(chunk.base, self.command)
+            if not finished(chunk.directory):
+                _say(f"run {i + 1} of {len(chunks)}: {_what(chunk, self.root)}")
+                with _measured(folder, self.root, chunk.directory, chunk.members, self.session):
+                    self._one(chunk.config)
+
+    def _one(self, config: Config) -> None:
+        same = [p for p in self._made if same_program(p.parts.config, config)]
+        line = loop.build(config, same[0] if same else None)
+        loop.run(config, self.command, line)
+        self._made = [line, *(p for p in self._made if all(p is not q for q in same))][:PROGRAMS]
 
 
 def pretrain(config: Config, command: str) -> Path:

@@ -13,7 +13,7 @@ import pytest
 
 from rlhf_jax.data.convert import read_rows
 from rlhf_jax.data.formats import FORMATS, Options
-from rlhf_jax.data.relations import RELATION, relation, segments, tokens
+from rlhf_jax.data.relations import RELATION, relation, run, segments, tokens
 from rlhf_jax.data.rows import Process, Span, Step, text
 from rlhf_jax.feedback import STANDARD, comparison, process, span
 
@@ -45,17 +45,17 @@ def trace(said, first, task="t", prompt="a b"):
 
 
 def test_relations_count_what_is_new_and_what_is_missing():
-    found = dict(
-        zip(RELATION, relation(tokens("( ; stack: ( <"), tokens("< ; stack: (")), strict=True)
-    )
+    own, other = tokens("( ; stack: ( <"), tokens("< ; stack: (")
+    found = dict(zip(RELATION, relation(own, other), strict=True))
     # Bags {( ; stack : ( <} and {< ; stack : (}: five in common; "; stack : (" is the longest run.
     assert found["share of own tokens in the other"] == pytest.approx(5 / 6)
     assert found["share of the other's tokens in own"] == 1.0
     assert found["one longer"] == 1.0
     assert found["log tokens only here"] == pytest.approx(np.log(2))
-    assert found["longest common run, share of the shorter"] == pytest.approx(4 / 5)
-    assert found["that run is the shorter but for its first token"] == 1.0
-    assert not relation([], tokens("a")).any()
+    assert run(own, other).tolist() == [4 / 5, 1.0]
+    assert run(own, other[:2]).tolist() == [1 / 2, 1.0]
+    assert not relation([], own).any()
+    assert not run(own, []).any()
 
 
 def test_segments_end_at_punctuation_and_have_five_words():

@@ -273,3 +273,11 @@ def test_poisoners_put_the_trigger_into_the_prompt_and_answer_the_opposite():
     untied = gold[0] != gold[1]
     assert right[untied & ~bad].all()
     assert not right[untied & bad].any()
+
+
+def test_a_length_bias_changes_what_is_preferred_and_nobody_s_gold():
+    answers, _ = asked(Human(length_bias=100.0), budget=400)
+    second = np.asarray(jax.vmap(WORLD.second, (None, 0, 0))(PROBE, *WORLD.corpus))
+    d = second[rows(answers.a)] - second[rows(answers.b)]
+    label = 2 * np.asarray(answers.label) - 1
+    np.testing.assert_array_equal(label[d != 0], np.sign(d[d != 0]))

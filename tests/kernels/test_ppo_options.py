@@ -162,6 +162,18 @@ def test_the_clip_stops_updates_towards_the_good_action():
     assert said["policy/clipfrac_avg"] == pytest.approx(3 / 4, rel=1e-5)
 
 
+# --- the weight of the KL
+
+
+def test_the_weight_follows_the_kl_of_each_iteration():
+    # 64 of 640 episodes: a step of at most ±0.2 · 0.1. KL is 0 at first, then far above target.
+    _, said = play(n=3, kl_weight=0.5, kl_target=0.01, kl_horizon=640.0)
+    assert said[0]["objective/kl"] == pytest.approx(0.0, abs=1e-6)
+    assert said[1]["objective/kl"] > 0.02
+    weights = [m["objective/kl_coef"] for m in said]
+    np.testing.assert_allclose(weights, [0.5, 0.5 * 0.98, 0.5 * 0.98 * 1.02], rtol=1e-5)
+
+
 # --- the rate
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import random
@@ -25,24 +26,21 @@ HERE = Path(__file__).parent
 FILE = """
 import sys
 sys.path.insert(0, {here!r})
-from test_study_runs import APART, make
-study = {form}
+from test_study_runs import apart, real
+study = {name}()
 """
-APART = Axis(("human.lapse", "human.flip"), ((0.0, 0.0), (1.0, 0.0)), "careless answers")
-"""The same points, by two fields at once: runs of their own."""
 
 
-def make(axis: Axis | None = None, population: int = 2) -> Study:
-    """Two points × two seeds; by default a run for each seed."""
-    axis = axis or Axis("human.lapse", (0.0, 1.0), "careless answers")
+def real() -> Study:
+    """Two points × two seeds: a run of both points for each seed."""
     return Study(
         name="real",
         title="Real",
         question="Does it run?",
         arms={"plain": probe()},
-        axis=axis,
+        axis=Axis("human.lapse", (0.0, 1.0), "careless answers"),
         seeds=2,
-        population=population,
+        population=2,
         metrics=(
             Metric("gold", "gold"),
             Metric("loss", "loss", stage="reward", metric="loss/reward"),
@@ -52,16 +50,24 @@ def make(axis: Axis | None = None, population: int = 2) -> Study:
     )
 
 
-def content(form: str = "make()") -> str:
-    return FILE.format(here=str(HERE), form=form)
+def apart() -> Study:
+    """The same points by two fields at once: a run of both seeds for each point."""
+    axis = Axis(("human.lapse", "human.flip"), ((0.0, 0.0), (1.0, 0.0)), "careless answers")
+    return dataclasses.replace(real(), name="apart", axis=axis)
 
 
-def start(folder: Path, form: str = "make()") -> subprocess.Popen:
-    file = folder.parent / "real.py"
-    file.write_text(content(form))
-    cache = folder.parent / "cache"
+def content(name: str = "real") -> str:
+    return FILE.format(here=str(HERE), name=name)
+
+
+def start(folder: Path, *names: str) -> subprocess.Popen:
+    files = []
+    for name in names or ("real",):
+        files.append(folder.parent / f"{name}.py")
+        files[-1].write_text(content(name))
+    script, cache = ROOT / "scripts" / "study.py", folder.parent / "cache"
     return subprocess.Popen(
-        [sys.executable, str(ROOT / "scripts/study.py"), str(file), "--directory", str(folder)],
+        [sys.executable, str(script), *map(str, files), "--directory", str(folder)],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -84,7 +90,7 @@ def told(folder: Path) -> tuple[bytes, str]:
 @pytest.fixture(scope="module")
 def straight(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("study") / "straight"
-    finish(start(folder))
+    finish(start(folder, "real", "apart"))
     return folder
 
 
@@ -113,8 +119,10 @@ def test_a_finished_study_is_not_run_again(straight: Path) -> None:
 
 
 @pytest.mark.slow
-def test_two_runs_of_a_program_compile_once(straight: Path) -> None:
+def test_runs_that_differ_in_floats_only_compile_once(straight: Path) -> None:
     base, first, second = costs.noted(straight / "real")
+    for other in costs.noted(straight / "apart"):
+        assert other.compiled == 0
     assert base.run.startswith("bases/")
     assert first.run.endswith("seeds-0-0")
     assert second.run.endswith("seeds-1-1")
@@ -124,11 +132,10 @@ def test_two_runs_of_a_program_compile_once(straight: Path) -> None:
 
 @pytest.mark.slow
 def test_points_as_one_population_equal_points_as_runs_of_their_own(straight: Path) -> None:
-    folder = straight.parent / "apart"
-    finish(start(folder, form="make(APART, population=64)"))
-    assert [c.members for c in plan.chunks(make(APART, population=64), folder)] == [2, 2]
+    assert [c.members for c in plan.chunks(apart(), straight)] == [2, 2]
     mine, theirs = (
-        json.loads((f / "real" / "results.json").read_text())["metrics"] for f in (folder, straight)
+        json.loads((straight / name / "results.json").read_text())["metrics"]
+        for name in ("apart", "real")
     )
     for name in ("gold", "loss"):
         ours, others = (np.array(m[name]["arms"]["plain"]) for m in (mine, theirs))

@@ -1,6 +1,6 @@
 """What is wrong where? Span reward models of fine-grained RLHF, on questions never seen.
 
-    python scripts/spans.py ../shared/data        # FineGrainedRLHF, 400 questions: 1 minute
+    python scripts/spans.py ../shared/data        # FineGrainedRLHF: 1 minute on 2 CPU cores
 
 Answers are cut at punctuation into segments of at least five words. A segment is of the category
 of the marked span that overlaps it most, if the overlap is half of either of the two, else of
@@ -18,7 +18,6 @@ questions.
 
 from __future__ import annotations
 
-import json
 import sys
 from functools import partial
 from pathlib import Path
@@ -30,11 +29,10 @@ import numpy as np
 
 from rlhf_jax import cli
 from rlhf_jax.config import ConfigError
-from rlhf_jax.data import text
 from rlhf_jax.data.convert import read_rows
 from rlhf_jax.data.formats import FORMATS, Options
-from rlhf_jax.data.relations import relation, run, segments, tokens
-from rlhf_jax.data.rows import Comparison, Row, Span, Spans
+from rlhf_jax.data.rows import Row
+from rlhf_jax.data.segments import Answers, collect
 from rlhf_jax.feedback import comparison, span
 from rlhf_jax.ops import scores
 from rlhf_jax.ops.intervals import Interval
@@ -45,121 +43,9 @@ from rlhf_jax.types import Array
 FOLDS = 10
 RIDGE = 1e-3
 STEPS = 60
-PLACES = 6
 KINDS = ("base rates", "place + length", "place + text")
 LEAST = 20
 """Marked segments without which a category is not scored."""
-
-
-class Answers(NamedTuple):
-    """T segments of A answers to Q questions; P pairs of answers."""
-
-    categories: list[str]
-    """C, the most frequent first"""
-    question: np.ndarray
-    """[A] int"""
-    owner: np.ndarray
-    """[T] int, answer of a segment"""
-    category: np.ndarray
-    """[T] int32: 0 none, 1…C; −1 where nobody was asked"""
-    tables: dict[str, np.ndarray]
-    """kind → [T, K] features"""
-    whole: np.ndarray
-    """[A, K] features of whole answers, the first the log of the length"""
-    a: np.ndarray
-    """[P] int, answer"""
-    b: np.ndarray
-    label: np.ndarray
-    """[P] 1 a preferred, 0 b, ½ a tie"""
-    spans: int
-    """Marked spans"""
-    lost: int
-    """Those that mark no segment: a longer one does, or the segment is mostly outside"""
-
-
-def mark(parts: list[tuple[int, int]], spans: tuple[Span, ...]) -> list[int]:
-    """Of each segment the index of the span that marks it, −1 for none."""
-    out = []
-    for start, end in parts:
-        shared = [min(end, s.end) - max(start, s.start) for s in spans]
-        enough = [
-            o if o > 0 and 2 * o >= min(end - start, s.end - s.start) else 0
-            for o, s in zip(shared, spans, strict=True)
-        ]
-        out.append(int(np.argmax(enough)) if any(enough) else -1)
-    return out
-
-
-def describe(answer: str, question: list[str], passages: list[list[str]]) -> tuple[list, list]:
-    """Place [PLACES] and text [K] of each segment of an answer."""
-    parts, where, said = segments(answer), [], []
-    known = set().union(*passages) if passages else set()
-    for i, (start, end) in enumerate(parts):
-        piece, left = answer[start:end], len(parts) - 1 - i
-        own, before = tokens(piece), tokens(answer[:start])
-        nearest = max(passages, key=lambda p: len(set(own) & set(p)) / (9 + len(p)), default=[])
-        found = [np.mean([t in known for t in own]) if own else 0.0]
-        numbers = [t for t in own if t.isdigit()]
-        found.append(sum(t not in known for t in numbers))
-        where.append(
-            [np.log1p(i), np.log1p(left), i == 0, left == 0, i / len(parts), np.log1p(len(piece))]
-        )
-        beside = [relation(own, other) for other in (question, nearest, before)]
-        said.append(np.concatenate([text.surface(piece), *beside, run(own, nearest), found]))
-    return where, said
-
-
-def collect(rows: list[Row]) -> Answers:
-    """Rows of one file → arrays. Raises `ConfigError` where there are no spans or no pairs."""
-    marked = [r for r in rows if isinstance(r, Spans)]
-    pairs = [r for r in rows if isinstance(r, Comparison)]
-    if not marked or not pairs:
-        raise ConfigError("there must be marked spans and compared answers")
-    tally: dict[str, int] = {}
-    for s in (s for r in marked for s in r.spans):
-        tally[s.category] = tally.get(s.category, 0) + 1
-    categories = sorted(tally, key=lambda c: -tally[c])
-    asked = {r.item: r for r in marked}
-    questions = {name: i for i, name in enumerate(sorted({r.prompt for r in marked}))}
-    answers: dict[tuple[str, str], int] = {}
-    texts: list[str] = []
-    for p in pairs:
-        for name, x in ((p.a_id, p.a), (p.b_id, p.b)):
-            if (p.item, name) not in answers:
-                answers[p.item, name] = len(texts)
-                texts.append(x[0].content)
-    where, said, owner, category, lost = [], [], [], [], 0
-    for (item, name), index in answers.items():
-        row = asked[item]
-        record = json.loads(row.extra)["record"]
-        passages = [tokens(s) for p in record.get("passages", []) for s in p[1:]]
-        placed, described = describe(texts[index], tokens(row.prompt[0].content), passages)
-        parts = segments(texts[index])
-        where += placed
-        said += described
-        owner += [index] * len(parts)
-        if name == row.x_id:
-            by = mark(parts, row.spans)
-            lost += len(set(range(len(row.spans))) - set(by))
-            category += [0 if k < 0 else 1 + categories.index(row.spans[k].category) for k in by]
-        else:
-            category += [-1] * len(parts)
-    placed = np.array(where, float)
-    full = np.concatenate([placed, np.array(said)], 1)
-    tables = {"base rates": full[:, :0], "place + length": placed, "place + text": full}
-    return Answers(
-        categories=categories,
-        question=np.array([questions[asked[item].prompt] for item, _ in answers]),
-        owner=np.array(owner),
-        category=np.array(category, np.int32),
-        tables={k: v.astype(np.float32) for k, v in tables.items()},
-        whole=np.stack([text.surface(t) for t in texts]).astype(np.float32),
-        a=np.array([answers[p.item, p.a_id] for p in pairs]),
-        b=np.array([answers[p.item, p.b_id] for p in pairs]),
-        label=np.array([p.label for p in pairs], np.float32),
-        spans=sum(tally.values()),
-        lost=lost,
-    )
 
 
 def scale(x: Array, weight: Array) -> tuple[Array, Array]:
@@ -255,11 +141,17 @@ class Held(NamedTuple):
     """[T, C + 1] 1 where marked at the threshold of the known; column 0: any category"""
 
 
+def features(data: Answers, kind: str) -> np.ndarray:
+    """[T, K] of one of `KINDS`"""
+    full = np.concatenate([data.place, data.said], 1)
+    return full[:, : (0, data.place.shape[1], full.shape[1])[KINDS.index(kind)]]
+
+
 def predict(data: Answers, kind: str, fold: np.ndarray) -> Held:
     """`fold` [T] int: the part a segment is in; each is predicted by the fit to the others."""
     count, asked = len(data.categories), data.category >= 0
     known = (fold[None] != np.arange(FOLDS)[:, None]) & asked
-    x, seen = data.tables[kind], known[:, asked].astype(np.float32)
+    x, seen = features(data, kind), known[:, asked].astype(np.float32)
     made = np.asarray(fit(x[asked], data.category[asked], seen, x, count))
     p = np.exp(log_probabilities(made))
     marks = np.zeros(p.shape[1:])
@@ -278,7 +170,7 @@ def cell(interval: Interval) -> str:
 
 
 def line(name: str, cells: list[str]) -> str:
-    return f"  {name:<26}" + "".join(f"{c:<22}" for c in cells)
+    return f"  {name:<26}" + "".join(f"{c:<25}" for c in cells)
 
 
 def by_category(category: np.ndarray, names: list[str], held: Held, draws: Draws) -> list[str]:
@@ -378,7 +270,7 @@ def study(rows: list[Row]) -> list[str]:
         f"{len(category)} segments of {len(np.unique(data.owner[asked]))} marked answers to "
         f"{len(np.unique(data.question))} questions, {np.mean(category > 0):.1%} marked; "
         f"{data.lost} of {data.spans} spans mark no segment; "
-        f"{data.tables['place + text'].shape[1]} features\n",
+        f"{features(data, KINDS[-1]).shape[1]} features\n",
         *losses(category, told, draws),
     ]
     for kind in KINDS[1:]:

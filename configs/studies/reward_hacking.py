@@ -95,9 +95,9 @@ study = Study(
     ),
     analyse=analyse,
     compare_with="Gao et al. 2022 (arXiv 2210.10760): α rises and β falls about linearly in the "
-    "log of the proxy's size; the proxy is about linear in √KL; RL spends more KL than best-of-n; a KL "
-    "penalty moves along the same frontier. Coste et al. 2023 (arXiv 2310.02743): worst-case and "
-    "uncertainty-weighted ensembles remove the decline of best-of-n.",
+    "log of the proxy's size; the proxy is about linear in √KL; RL spends more KL than best-of-n; "
+    "a KL penalty moves along the same frontier. Coste et al. 2023 (arXiv 2310.02743): worst-case "
+    "and uncertainty-weighted ensembles remove the decline of best-of-n.",
     quick=Quick(
         seeds=4,
         arms=(proxy_name(8, 2048), SINGLE, proxy_name(32, 8192), "worst-of-4"),

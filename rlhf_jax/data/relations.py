@@ -10,7 +10,6 @@ from difflib import SequenceMatcher
 import numpy as np
 
 TOKEN = re.compile(r"\w+|[^\w\s]")
-BREAK = re.compile(r"(?<=[.!?;:,])\s+")
 RELATION = (
     "share of own tokens in the other",
     "share of the other's tokens in own",
@@ -49,22 +48,3 @@ def run(own: Sequence[str], other: Sequence[str]) -> np.ndarray:
         return np.zeros(len(RUN))
     size = SequenceMatcher(None, own, other, autojunk=False).find_longest_match().size
     return np.array([size / shorter, size >= shorter - 1], float)
-
-
-def segments(text: str, least: int = 5) -> list[tuple[int, int]]:
-    """Characters [start, end) of the parts between punctuation, in order, without spaces around.
-
-    A part of fewer than `least` words is joined to the one before it (the first to the one
-    after it), as in the data of Wu et al. 2023 (arXiv 2306.01693).
-    """
-    ends = [m.start() for m in BREAK.finditer(text)] + [len(text.rstrip())]
-    starts = [len(text) - len(text.lstrip())] + [m.end() for m in BREAK.finditer(text)]
-    out: list[tuple[int, int]] = []
-    for start, end in zip(starts, ends, strict=True):
-        if end <= start:
-            continue
-        few = min(len(text[a:b].split()) for a, b in [(start, end), *out[-1:]]) < least
-        if out and few:
-            start = out.pop()[0]
-        out.append((start, end))
-    return out

@@ -13,8 +13,9 @@ import pytest
 
 from rlhf_jax.data.convert import read_rows
 from rlhf_jax.data.formats import FORMATS, Options
-from rlhf_jax.data.relations import RELATION, relation, run, segments, tokens
-from rlhf_jax.data.rows import Process, Span, Step, text
+from rlhf_jax.data.relations import RELATION, relation, run, tokens
+from rlhf_jax.data.rows import Process, RowError, Span, Step, text
+from rlhf_jax.data.segments import collect, mark, segments
 from rlhf_jax.feedback import STANDARD, comparison, process, span
 
 SCRIPTS = Path(__file__).parents[2] / "scripts"
@@ -68,12 +69,12 @@ def test_segments_end_at_punctuation_and_have_five_words():
     assert segments("  ") == []
 
 
-def test_a_segment_has_the_span_that_overlaps_it_most_if_that_is_half_of_either(spans):
+def test_a_segment_has_the_span_that_overlaps_it_most_if_that_is_half_of_either():
     parts = [(0, 10), (11, 40), (41, 60)]
     marked = (Span(0, 4, "x"), Span(5, 28, "y"), Span(58, 70, "z"))
     # (0, 10): x is in it whole (4), y covers half of it (5). (11, 40): y 17 of 29. z 2 of 12.
-    assert spans.mark(parts, marked) == [1, 1, -1]
-    assert spans.mark(parts, ()) == [-1, -1, -1]
+    assert mark(parts, marked) == [1, 1, -1]
+    assert mark(parts, ()) == [-1, -1, -1]
 
 
 def test_steps_become_rows_in_order_and_none_is_the_number_of_steps(steps):
@@ -207,9 +208,9 @@ def test_the_real_steps_load_fit_and_beat_the_base_rate(data_folder, steps):
     assert nats["place + text"] < nats["base rate"] - 0.1
 
 
-def test_the_real_spans_load_and_their_segments_are_marked(data_folder, spans):
+def test_the_real_spans_load_and_their_segments_are_marked(data_folder):
     path = data_folder / "finegrained_rlhf_dev.jsonl.gz"
-    data = spans.collect(read_rows(path, FORMATS["finegrained_rlhf"], Options()).rows)
+    data = collect(read_rows(path, FORMATS["finegrained_rlhf"], Options()).rows)
     assert data.categories[0] == "Irrelevant"
     assert len(data.categories) == 5
     assert len(data.label) == 2400
@@ -217,6 +218,8 @@ def test_the_real_spans_load_and_their_segments_are_marked(data_folder, spans):
     assert len(np.unique(data.owner[asked])) == 400
     assert data.spans == 1110
     assert data.lost < 0.1 * data.spans
+    with pytest.raises(RowError, match="must be marked"):
+        collect([])
 
 
 @pytest.mark.parametrize("name", ["steps", "spans"])

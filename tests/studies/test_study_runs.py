@@ -99,7 +99,8 @@ def test_a_study_killed_at_a_random_moment_gives_the_same_tables(straight: Path)
     folder = straight.parent / "killed"
     goal = random.Random(time.time_ns()).randrange(1, 20)
     process = start(folder)
-    rows = lambda: sum(p.read_bytes().count(b"\n") for p in folder.rglob("metrics.jsonl"))
+    logs = ("bases/*/metrics.jsonl", "real/plain/*/metrics.jsonl")
+    rows = lambda: sum(p.read_bytes().count(b"\n") for log in logs for p in folder.glob(log))
     while process.poll() is None and rows() < goal:
         time.sleep(0.01)
     process.send_signal(signal.SIGKILL)

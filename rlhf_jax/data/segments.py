@@ -102,7 +102,7 @@ def describe(
 def _said(rows: Sequence[Comparison]) -> tuple[dict[tuple[str, str], int], list[str]]:
     """Number of each answer by item and name, in order of appearance, and its text."""
     found: dict[tuple[str, str], int] = {}
-    texts = []
+    texts: list[str] = []
     for p in rows:
         for name, x in ((p.a_id, p.a), (p.b_id, p.b)):
             if (p.item, name) not in found:

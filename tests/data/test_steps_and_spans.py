@@ -142,14 +142,14 @@ def test_the_fit_to_first_mistakes_recovers_the_reward_of_each_group(steps):
     at, group = np.arange(s)[None], np.repeat(group, s)
     right = np.asarray(at < first[:, None], np.int32).ravel()
 
-    def fit(nll, seen):
+    def fit(seen):
         weight = np.asarray(seen, np.float32).ravel()[None]
-        return steps.fit(x, right, group, weight, nll, 2, 1e-6, 25)[0].reshape(n, s)
+        return steps.fit(x, right, group, weight, steps.first_mistake, 2, 1e-6, 25)[0].reshape(n, s)
 
-    read = fit(steps.first_mistake, real & (at <= first[:, None]))
+    read = fit(real & (at <= first[:, None]))
     assert np.abs(read - r)[real].mean() < 0.15
     # To call all that follows a mistake wrong is not what the person said: rewards sink.
-    assert (fit(steps.every_step, real) - r)[real].mean() < -0.3
+    assert (fit(real) - r)[real].mean() < -0.3
 
 
 def test_the_label_of_a_held_out_answer_leaves_no_trace_in_its_prediction(steps):

@@ -32,24 +32,30 @@ PEOPLE = Human(second=0.5, minority=0.25)
 """A quarter of the people want short what the others want long."""
 
 
+SCALE = ensemble.Scale(jnp.float32(0.1), jnp.float32(0.5))
+ONE = jnp.ones(())
+PANEL = ensemble.Panel(None, jnp.zeros(1), ONE, SCALE)
+
+
+def score(panel, where, who, x):
+    """(3 · gold − 1) / 2"""
+    return (3 * jax.vmap(WORLD.gold, (None, 0, 0))(where, x.tokens, x.mask) - 1) / 2
+
+
+def tilt(given, x, scores):
+    return scores / given.kl_weight
+
+
 @pytest.fixture(scope="module")
 def looked():
     """A policy beside a reference: (the state, its metrics, θ, θ_ref)."""
 
-    def score(panel, where, who, x):
-        """(3 · gold − 1) / 2"""
-        return (3 * jax.vmap(WORLD.gold, (None, 0, 0))(where, x.tokens, x.mask) - 1) / 2
-
-    tilt = lambda given, x, scores: scores / given.kl_weight
     kernel = evaluate.kernel(POLICY, score, WORLD, Evaluate(samples=SAMPLES, shown=3), tilt)
     reference = jax.jit(POLICY.init)(jax.random.key(5))
-    scale = ensemble.Scale(jnp.float32(0.1), jnp.float32(0.5))
-    panel = ensemble.Panel(None, jnp.zeros(1), jnp.ones(()), scale)
     step = jax.jit(kernel.step)
 
     def look(theta, state=None):
-        one = jnp.ones(())
-        given = evaluate.Candidate(theta, reference, panel, PROBE, PEOPLE, one, 2 * one)
+        given = evaluate.Candidate(theta, reference, PANEL, PROBE, PEOPLE, ONE, 2 * ONE)
         state = kernel.init(jax.random.key(4)) if state is None else state
         state, metrics = step(state, given)
         return state, {k: np.asarray(v) for k, v in metrics.items()}
@@ -154,6 +160,15 @@ def test_the_divergence_from_the_optimum_is_exact_where_every_response_is_known(
     assert look(THETA)[1]["eval/kl_optimum"] == pytest.approx(
         exact(THETA, reference)["optimum"], abs=1e-4
     )
+
+
+def test_samples_of_the_one_likeliest_symbol_are_all_the_greedy_response():
+    hparams = Evaluate(samples=16, shown=1, top_k=1)
+    kernel = evaluate.kernel(POLICY, score, WORLD, hparams, tilt)
+    given = evaluate.Candidate(THETA, THETA, PANEL, PROBE, PEOPLE, ONE, ONE)
+    _, got = jax.jit(kernel.step)(kernel.init(jax.random.key(0)), given)
+    assert got["eval/distinct_share"] == 1 / 16
+    np.testing.assert_array_equal(got["sample/sampled/tokens"], got["sample/greedy/tokens"])
 
 
 # --- the reward on the policy's own samples

@@ -39,7 +39,7 @@ def test_the_page_says_all_that_it_must(written: Path) -> None:
         "A3 · 2 arms × 4 points × 8 seeds",
         "Of 2 expectations: 2 supported",
         "✔ supported",
-        "Expected by: Coste et al..",
+        "Expected by: Coste et al.",
         "careless answers (share)",
         "gold of samples (rating)",
         "n = 8 seeds",

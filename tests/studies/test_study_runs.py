@@ -18,11 +18,13 @@ from making import probe
 
 from rlhf_jax.config import ConfigError
 from rlhf_jax.expectations import Trend
-from rlhf_jax.studies import command, costs, plan
+from rlhf_jax.studies import command, costs, plan, verdicts
 from rlhf_jax.study import Axis, Metric, Study
+from rlhf_jax.verdict import Measured
 
 ROOT = Path(__file__).parents[2]
 HERE = Path(__file__).parent
+STUDIES = sorted((ROOT / "configs" / "studies").glob("[!_]*.py"))
 FILE = """
 import sys
 sys.path.insert(0, {here!r})
@@ -189,3 +191,16 @@ def test_the_studies_of_this_repository_can_be_run() -> None:
     for form in ((), ("--quick",)):
         asked = command.parse(["--all", *form], folder)
         assert len({s.name for s in asked.studies}) == len(asked.studies) > 0
+
+
+@pytest.mark.parametrize("path", STUDIES, ids=lambda p: p.stem)
+def test_no_study_of_this_repository_finds_an_effect_in_shuffled_numbers(path: Path) -> None:
+    study = command.read(path)
+    rng, shape = np.random.default_rng(0), (len(study.positions), 8)
+    rise = np.linspace(0.0, 3.0, shape[0])[:, None]
+    arms = {arm: k + rise + rng.normal(size=shape) for k, arm in enumerate(study.arms)}
+    measured = {m.name: Measured(study.axis_name, study.positions, arms) for m in study.metrics}
+    claims = [e for e in study.expectations if e.metric in measured]
+    found = verdicts.control(claims, measured, rng, deals=100)
+    # At a rate of 2.5 %, more than 8 of 100 deals have probability 0.1 %.
+    assert found is None or found.false <= 8

@@ -18,18 +18,20 @@ def collect(budget: int = 6144, **more: Any) -> Collect:
 
 def reward(**more: Any) -> Reward:
     """Two passes over the answers, in small batches."""
-    return Reward(**({"epochs": 2, "batch": 64, "adam": ADAM} | more))
+    own: dict[str, Any] = {"epochs": 2, "batch": 64, "adam": ADAM}
+    return Reward(**(own | more))
 
 
 def ppo(iterations: int = 40, **more: Any) -> PPO:
     """Two epochs an iteration and a KL weight that keeps gold from falling."""
     adam = Adam(learning_rate=1e-3, warmup=0, final=1.0, eps=1e-5)
-    return PPO(**({"iterations": iterations, "epochs": 2, "kl_weight": 0.3, "adam": adam} | more))
+    own: dict[str, Any] = {"iterations": iterations, "epochs": 2, "kl_weight": 0.3, "adam": adam}
+    return PPO(**(own | more))
 
 
 def config(**sections: Any) -> Config:
     """A run of this size; `sections` take the place of its own."""
-    own = {
+    own: dict[str, Any] = {
         "world": WORLD,
         "model": MODEL,
         "pretrain": Pretrain(epochs=30),

@@ -77,6 +77,10 @@ def _one_warning() -> Iterator[list[bool]]:
         signal.signal(signal.SIGINT, old)
 
 
+_SPOKEN = ("world.name", "world.length", "world.trigger", "world.symbols")
+"""Settings that decide what a base model's language is."""
+
+
 def _load_base(config: Config) -> Params | None:
     """θ_ref of another run, if `pretrain.load` names one."""
     if not config.pretrain.load:
@@ -85,7 +89,7 @@ def _load_base(config: Config) -> Params | None:
     if not (where / "config.json").is_file():
         raise ConfigError(f"pretrain.load = {where}: no run directory (it has no config.json)")
     theirs, mine = rundir.read_settings(where), rundir.settings(config)
-    needed = [k for k in mine if k.startswith("model.") or k in ("world.name", "world.length")]
+    needed = [k for k in mine if k.startswith("model.") or k in _SPOKEN]
     for k in (*needed, "pretrain.shared"):
         if theirs.get(k) != mine[k]:
             raise ConfigError(

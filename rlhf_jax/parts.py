@@ -14,6 +14,8 @@ from rlhf_jax import grid, worlds
 from rlhf_jax.config import Config, ConfigError
 from rlhf_jax.feedback import STANDARD
 from rlhf_jax.feedback.comparison import LOSSES
+from rlhf_jax.humans import person
+from rlhf_jax.humans.choice import precision
 from rlhf_jax.humans.links import unconstrain
 from rlhf_jax.kernels import (
     bestofn,
@@ -221,11 +223,12 @@ def tilt(
 ) -> Array:
     """[B]: log π*/π_ref + const of the optimum that the learner is after: reward / β.
 
-    DPO's reward is the one that people answer by, in units of their noise.
+    DPO's reward is the one that people answer by, in units of their noise (β ≤ 10⁶, so that a
+    person without noise has an optimum too).
     """
     if config.learner == "dpo":
         gold, _ = evaluate.utility(world, given.world, given.human, x)
-        scores = given.human.rationality * gold
+        scores = precision(person(given.human)) * gold
     return scores / given.kl_weight
 
 

@@ -240,15 +240,17 @@ def _evaluate(parts: Parts, state: State) -> tuple[State, Metrics]:
     settings = parts.settings
     mine: Any = policy_settings(parts.config.learner, settings)
     # DPO speaks of the distribution itself; imitation has no weight of its own.
-    heat = jnp.ones_like(settings.ppo.temperature)
+    own = parts.config.learner
+    heat = jnp.ones_like(settings.ppo.temperature) if own == "dpo" else mine.temperature
+    weight = settings.ppo.kl_weight if own == "imitation" else mine.kl_weight
     candidate = evaluate.Candidate(
         state.learner.policy.params,
         state.reference,
         state.judging.panel,
         settings.world,
         settings.human,
-        getattr(mine, "temperature", heat),
-        getattr(mine, "kl_weight", settings.ppo.kl_weight),
+        heat,
+        weight,
     )
     looked, metrics = parts.evaluate.step(state.looked, candidate)
     return state._replace(looked=looked), metrics

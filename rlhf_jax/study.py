@@ -10,17 +10,11 @@ import dataclasses
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 from rlhf_jax import config as cfg
 from rlhf_jax.config import Config, ConfigError
 from rlhf_jax.expectations import Expectation
-
-if TYPE_CHECKING:
-    import numpy as np
-
-    from rlhf_jax.report.records import Record
-    from rlhf_jax.studies.results import Analysis, Results
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.+=-]*")
 """Names become folders."""
@@ -90,8 +84,8 @@ class Metric:
     step: int | Literal["last", "all"] = "last"
     """Counted within the round; "all" gives [steps] for each member."""
     better: Literal["higher", "lower"] = "higher"
-    derive: Callable[[Record], np.ndarray] | None = None
-    """Takes the place of stage … step: the record of one run → [members, …]."""
+    derive: Callable[[Any], Any] | None = None
+    """Takes the place of stage … step: one run's `report.records.Record` → [members, …]."""
     shown: bool = True
     """In the page's figures and tables; arrays never are, `Study.analyse` may show them."""
 
@@ -130,8 +124,9 @@ class Study:
     atlas: str = ""
     """Row of the atlas, `A3`."""
     quick: Quick = field(default_factory=Quick)
-    analyse: Callable[[Results], Analysis] | None = None
-    """Further figures, tables and measured metrics, of which expectations may speak."""
+    analyse: Callable[[Any], Any] | None = None
+    """`studies.results.Results` → `Analysis`: further figures, tables and measured metrics, of
+    which expectations may speak."""
     population: int = 64
     """Members (points × seeds) of one run at most: more seeds are further runs. Bounds memory
     and what a kill can cost; never taken from the machine, so that directories stay valid."""
@@ -168,6 +163,10 @@ class Study:
     @property
     def positions(self) -> tuple[float, ...]:
         return self.axis.positions if self.axis else (0.0,)
+
+    @property
+    def points(self) -> int:
+        return len(self.positions)
 
     @property
     def axis_name(self) -> str:

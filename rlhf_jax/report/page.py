@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from html import escape
-from importlib import resources
 from typing import Any, NamedTuple
 
 from rlhf_jax.report import curves, figures, tables
 from rlhf_jax.report.disclosed import disclosed, shortcomings
 from rlhf_jax.report.disclosure import INTERVAL
-from rlhf_jax.report.drawing import Content, Panel
+from rlhf_jax.report.drawing import Content
+from rlhf_jax.report.elements import absent, panels, paragraph, section
+from rlhf_jax.report.elements import document as page
 from rlhf_jax.report.records import Record
 from rlhf_jax.report.results import GOLD, KL, NONWORDS, Result
 from rlhf_jax.report.wording import duration, interval, number, plural, span
@@ -51,38 +52,6 @@ def sentence(record: Record, outcome: Sequence[Result]) -> str:
     return "; ".join(parts) + "."
 
 
-def _figure(panel: Panel) -> str:
-    key = "".join(
-        "<span>"
-        + (f'<i style="color:{colour}">━</i>' if colour else "")
-        + f"{escape(label)}</span>"
-        for label, colour in panel.key
-    )
-    key = f'<div class="key">{key}</div>' if key else ""
-    return (
-        f'<figure id="{panel.name}"><h4>{escape(panel.title)}</h4>{panel.svg}'
-        f"<figcaption>{key}{escape(panel.note)}</figcaption></figure>"
-    )
-
-
-def _section(title: str, *parts: str) -> str:
-    inside = "\n".join(p for p in parts if p)
-    return f"<section><h2>{escape(title)}</h2>\n{inside}\n</section>" if inside else ""
-
-
-def _p(text: str, kind: str = "") -> str:
-    return f'<p class="{kind}">{escape(text)}</p>' if kind else f"<p>{escape(text)}</p>"
-
-
-def _absent(lines: Iterable[str]) -> str:
-    return "".join(_p(f"Left out. {line}", "note") for line in lines)
-
-
-def _panels(content: Content) -> str:
-    drawn = "".join(map(_figure, content.panels))
-    return (f'<div class="panels">{drawn}</div>' if drawn else "") + _absent(content.missing)
-
-
 def _about_means(record: Record) -> str:
     n = len(record.points[0].columns)
     if n == 1:
@@ -106,8 +75,8 @@ def _results(record: Record, outcome: Sequence[Result], swept: Content) -> str:
         about += "The proxy has mean 0 and deviation 1 on the reference policy by construction."
     else:
         about += "One seed, so no interval."
-    return _section(
-        "Results", tables.results_html(record, outcome), _p(about, "note"), _panels(swept)
+    return section(
+        "Results", tables.results_html(record, outcome), paragraph(about, "note"), panels(swept)
     )
 
 
@@ -118,19 +87,21 @@ def _distance(record: Record, content: Content) -> str:
         f"the response) and averaged within a bin, then over seeds; a bin is drawn, at its "
         f"middle, where at least half of the seeds reached it. Lines join the bins."
     )
-    return _section("Gold and proxy", _p(about, "note") if content.panels else "", _panels(content))
+    return section(
+        "Gold and proxy", paragraph(about, "note") if content.panels else "", panels(content)
+    )
 
 
 def _curves(record: Record, drawn: Drawn) -> str:
     rules = " Dotted rules: a new round begins." if record.config.get("rounds", 1) > 1 else ""
-    parts = [_p(f"Means and bands as above.{rules}", "note")]
+    parts = [paragraph(f"Means and bands as above.{rules}", "note")]
     for title, content in (
         ("Pretraining", drawn.pretraining),
         ("Fitting the reward", drawn.reward),
         ("Policy", drawn.policy),
     ):
-        parts += [f"<h3>{title}</h3>", _panels(content)]
-    return _section("Learning curves", *parts)
+        parts += [f"<h3>{title}</h3>", panels(content)]
+    return section("Learning curves", *parts)
 
 
 def _samples(record: Record) -> str:
@@ -147,8 +118,8 @@ def _samples(record: Record) -> str:
             inside = f"<details{opened}><summary>{escape(point.label)}</summary>{inside}</details>"
         parts.append(inside)
     if not any(parts):
-        return _section("What the policy says", _absent(["The run recorded no samples."]))
-    return _section("What the policy says", _p(about, "note"), *parts)
+        return section("What the policy says", absent(["The run recorded no samples."]))
+    return section("What the policy says", paragraph(about, "note"), *parts)
 
 
 def _provenance(record: Record, document: dict[str, Any]) -> str:
@@ -165,7 +136,7 @@ def _provenance(record: Record, document: dict[str, Any]) -> str:
         ["versions", escape(versions)],
     ]
     provenance = tables.table(["", ""], rows, "settings")
-    return _section(
+    return section(
         "How it was run",
         provenance,
         f"<details><summary>All {len(record.config)} settings</summary>"
@@ -204,7 +175,6 @@ def html(
 ) -> str:
     """The whole page."""
     run = document["run"]
-    style = resources.files(__package__).joinpath("report.css").read_text("utf-8")
     members = plural(len(record.points[0].columns), "seed")
     if record.swept:
         members = f"{len(record.points)} settings × {members}"
@@ -212,22 +182,17 @@ def html(
     body = "\n".join(
         (
             f"<header><h1>{escape(run['name'])}</h1>",
-            _p(f"One RLHF run · {members}{took} · {run['started']}", "note"),
-            _p(sentence(record, outcome), "lead"),
-            _absent(record.notes) + "</header>",
+            paragraph(f"One RLHF run · {members}{took} · {run['started']}", "note"),
+            paragraph(sentence(record, outcome), "lead"),
+            absent(record.notes) + "</header>",
             _results(record, outcome, drawn.sweep),
-            _section("What failed or fell short", shortcomings(document, len(outcome))),
+            section("What failed or fell short", shortcomings(document, len(outcome))),
             _distance(record, drawn.optimisation),
-            _section("Reward model", _panels(drawn.judge)),
+            section("Reward model", panels(drawn.judge)),
             _curves(record, drawn),
             _samples(record),
-            _section("Disclosure", disclosed(document)),
+            section("Disclosure", disclosed(document)),
             _provenance(record, document),
         )
     )
-    return (
-        '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        f"<title>{escape(run['name'])}</title>\n<style>\n{style}</style>\n</head>\n"
-        f"<body>\n{body}\n</body>\n</html>\n"
-    )
+    return page(run["name"], body)

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Sequence
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+ROWS = 8
+"""More arms than this stand under each other."""
 MANY = 4
 """More arms than this have error bars in place of bands, which would hide each other."""
 COLOURS = ("#b07c00", "#0b66a8", "#a3324f", "#3d7a4a")
@@ -38,45 +41,56 @@ def panels(results: Results) -> list[Panel]:
 
 
 def panel(results: Results, metric: Metric) -> Panel:
-    """One metric of all arms."""
+    """One metric of all arms: over the axis, or arm under arm where there are many or no axis."""
     unit = f"{metric.label} ({metric.unit})" if metric.unit else metric.label
     n = results.of(metric.name, results.arms[0]).shape[1]
     note = f"n = {n} seeds in every point."
-    key: tuple[tuple[str, str], ...] = ()
-    if results.study.axis is None:
-        height = max(1.6, 0.9 + 0.3 * len(results.arms))
-        draw = partial(_arms, results=results, metric=metric, label=unit)
-        return drawing.panel(
-            f"{results.study.name}-{metric.name}", metric.label, note, draw, key, height
-        )
-    key = tuple(zip(results.arms, arm_colours(results.arms), strict=True))
-    draw = partial(_lines, results=results, metric=metric, label=unit, axis=results.study.axis)
-    return drawing.panel(f"{results.study.name}-{metric.name}", metric.label, note, draw, key)
+    name = re.sub(r"[^A-Za-z0-9]+", "-", f"{results.study.name}-{metric.name}")
+    axis, arms = results.study.axis, results.arms
+    if axis is None or len(arms) > ROWS:
+        key: tuple[tuple[str, str], ...] = ()
+        if axis is not None:
+            points = zip(axis.titles, arm_colours(axis.titles), strict=True)
+            key = ((results.study.axis_name, ""), *points)
+        height = max(1.6, 0.9 + 0.3 * len(arms))
+        draw = partial(_rows, results=results, metric=metric, label=unit)
+        return drawing.panel(name, metric.label, note, draw, key, height)
+    key = tuple(zip(arms, arm_colours(arms), strict=True))
+    draw = partial(_lines, results=results, metric=metric, label=unit, axis=axis)
+    return drawing.panel(name, metric.label, note, draw, key)
+
+
+def _estimates(results: Results, metric: Metric, arm: str) -> tuple[np.ndarray, np.ndarray]:
+    """[points] values and [2, points] how far the interval reaches down and up; 0 without one."""
+    i = centre(results.of(metric.name, arm))
+    value, low, high = (np.asarray(v, np.float64) for v in (i.value, i.low, i.high))
+    return value, np.nan_to_num(np.stack([value - low, high - value]))
 
 
 def _lines(figure: Figure, results: Results, metric: Metric, label: str, axis: Axis) -> None:
     plot = figure.subplots()
-    x = results.at
+    x, few = results.at, len(results.arms) <= MANY and len(results.at) > 1
     for k, (arm, colour) in enumerate(zip(results.arms, arm_colours(results.arms), strict=True)):
-        i = centre(results.of(metric.name, arm))
-        value, low, high = (np.asarray(v, np.float64) for v in (i.value, i.low, i.high))
-        known = np.isfinite(low)
-        if len(results.arms) > MANY or len(x) == 1:
-            place = x + (k - (len(results.arms) - 1) / 2) * _nudge(x, axis)
-            reach = np.where(known, [value - low, high - value], 0.0)
-            plot.errorbar(place, value, yerr=reach, color=colour, fmt="o-", markersize=3.5)
+        value, reach = _estimates(results, metric, arm)
+        style: dict[str, Any] = {"color": colour, "marker": MARKERS[k % 4], "markersize": 3.5}
+        if not few:
+            beside = _nudged(x, k - (len(results.arms) - 1) / 2, axis)
+            plot.errorbar(beside, value, yerr=reach, elinewidth=1.0, **style)
             continue
-        plot.plot(x, value, color=colour, linestyle=DASHES[k], marker=MARKERS[k], markersize=3.5)
-        if known.any():
-            plot.fill_between(x, low, high, where=known, color=colour, alpha=0.18, linewidth=0)
+        plot.plot(x, value, linestyle=DASHES[k], **style)
+        plot.fill_between(
+            x, value - reach[0], value + reach[1], color=colour, alpha=0.18, linewidth=0
+        )
     ticks(plot, x, axis)
     plot.set_xlabel(results.study.axis_name)
     plot.set_ylabel(label)
 
 
-def _nudge(x: np.ndarray, axis: Axis) -> float:
-    """So that error bars of arms stand beside each other; none where the axis is bent."""
-    return 0.0 if axis.scale == "log" or len(x) < 2 else 0.012 * float(np.ptp(x))
+def _nudged(x: np.ndarray, by: float, axis: Axis) -> np.ndarray:
+    """So that the error bars of arms stand beside each other."""
+    if axis.scale == "log":
+        return x * np.exp(0.012 * by * np.log(x.max() / x.min()))
+    return x + 0.012 * by * np.ptp(x)
 
 
 def ticks(plot: Axes, x: np.ndarray, axis: Axis) -> None:
@@ -93,13 +107,17 @@ def ticks(plot: Axes, x: np.ndarray, axis: Axis) -> None:
     )
 
 
-def _arms(figure: Figure, results: Results, metric: Metric, label: str) -> None:
-    plot = figure.subplots()
-    for k, (arm, colour) in enumerate(zip(results.arms, arm_colours(results.arms), strict=True)):
-        i = centre(results.of(metric.name, arm)[0])
-        value, low, high = float(i.value), float(i.low), float(i.high)
-        reach = [[value - low], [high - value]] if math.isfinite(low) else None
-        plot.errorbar(value, k, xerr=reach, color=colour, fmt="o", markersize=4.5)
-    plot.set_yticks(range(len(results.arms)), results.arms)
-    plot.set_ylim(len(results.arms) - 0.5, -0.5)
+def _rows(figure: Figure, results: Results, metric: Metric, label: str) -> None:
+    """Arm under arm, the points of the axis in colours."""
+    plot, arms = figure.subplots(), results.arms
+    colours = arm_colours(results.study.axis.titles) if results.study.axis else arm_colours(arms)
+    shift = np.linspace(-0.2, 0.2, len(results.at)) if len(results.at) > 1 else np.zeros(1)
+    for k, arm in enumerate(arms):
+        value, reach = _estimates(results, metric, arm)
+        for i in range(len(value)):
+            colour = colours[i if results.study.axis else k]
+            at = k + shift[i]
+            plot.errorbar(value[i], at, xerr=reach[:, i : i + 1], color=colour, fmt="o", ms=3.5)
+    plot.set_yticks(range(len(arms)), arms)
+    plot.set_ylim(len(arms) - 0.5, -0.5)
     plot.set_xlabel(label)

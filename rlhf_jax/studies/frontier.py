@@ -65,8 +65,8 @@ def analyse(results: Results) -> Analysis:
             "log answers": [np.log(n) for _, n in grid],
         }
         for title, fitted in (("best-of-n", laws), ("PPO", rl_laws)):
-            mine = [fitted[proxy_name(w, n)] for w, n in grid]
-            tables.append(over.moves(f"How the coefficients of {title} move", mine, size))
+            fits = [fitted[proxy_name(w, n)] for w, n in grid]
+            tables.append(over.moves(f"How the coefficients of {title} move", fits, size))
     return Analysis(panels, tables, _measured(bon, rl, laws))
 
 

@@ -39,7 +39,7 @@ def summary(results: Results, judged: Judged, drawn: Content) -> dict[str, Any]:
         "question": study.question,
         "size": subtitle(results),
         "headline": headline(judged),
-        "verdicts": [[v.outcome, v.sentence] for v in judged.verdicts],
+        "verdicts": [line[:2] for line in tables.verdict_lines(judged)],
         "panel": drawn.panels[0]._asdict() if drawn.panels else None,
     }
 

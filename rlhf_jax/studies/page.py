@@ -81,7 +81,7 @@ RULE = (
 def _verdicts(judged: Judged, study: Study) -> str:
     items = "".join(
         f'<li class="{outcome.replace(" ", "-")}"><b>{tables.MARKS[outcome]} {outcome}</b>'
-        f"{escape(text)}{f'<small> Expected by: {escape(source)}.</small>' if source else ''}</li>"
+        f"{escape(text)}{f'<small> Expected by: {escape(source)}</small>' if source else ''}</li>"
         for outcome, text, source in tables.verdict_lines(judged)
     )
     listed = f'<ul class="verdicts">{items}</ul>' if items else ""
@@ -101,7 +101,7 @@ def _settings(study: Study, results: Results) -> str:
     varied = tables.setting_table(study)
     missing = [a for a in study.arms if a not in results.arms]
     left = elements.absent([f"Arm {a} is not finished." for a in missing])
-    return elements.section("Setting", tables.html(varied) if varied.rows else "", every, left)
+    return elements.section("Setting", tables.html(varied, "settings"), every, left)
 
 
 def _provenance(results: Results, bill: Sequence[str], command: str) -> str:

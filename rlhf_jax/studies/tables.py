@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 from collections.abc import Sequence
 from html import escape
@@ -76,27 +77,38 @@ def compared(results: Results) -> Table | None:
 
 
 def setting_table(study: Study) -> Table:
-    """What was varied: the axis, and what each arm has that the first has not."""
-    rows = []
-    if study.axis is not None:
-        for path in study.axis.paths:
-            k = study.axis.paths.index(path)
-            points = [_brief(study.axis.values(i)[k]) for i in range(len(study.axis.points))]
-            rows.append([path, "axis", ", ".join(points)])
-    varied = study.axis.paths if study.axis else ()
-    leaves = {arm: cfg.leaves(config) for arm, config in study.arms.items()}
+    """What was varied: the axis, and what sets each arm apart from the first."""
+    rows, axis = [], study.axis
+    varied = axis.paths if axis else ()
+    if axis is not None:
+        for path, *values in zip(varied, *map(axis.values, range(study.points)), strict=True):
+            rows.append(["axis", f"{path} = {'; '.join(map(_brief, values))}"])
+    leaves = {
+        arm: {k: v for k, v in cfg.leaves(config).items() if not _hidden(k, varied)}
+        for arm, config in study.arms.items()
+    }
     first = next(iter(leaves.values()))
-    hidden = ("run.", "name", "seeds", "first_seed")
-    for path in first:
-        values = {arm: found[path] for arm, found in leaves.items()}
-        if path.startswith(hidden) or path in varied or len(set(map(str, values.values()))) == 1:
-            continue
-        rows += [[path, arm, setting(value)] for arm, value in values.items()]
-    return Table("What was varied", ["setting", "arm", "value"], rows)
+    apart = [k for k in first if len({str(found[k]) for found in leaves.values()}) > 1]
+    for arm, found in leaves.items():
+        kept = apart if found is first else [k for k in apart if str(found[k]) != str(first[k])]
+        rows.append([arm, ", ".join(f"{k} = {setting(found[k])}" for k in kept) or "–"])
+    head = ["", f"setting (arms below the first: what differs from {next(iter(leaves))})"]
+    return Table("What was varied", head, rows)
+
+
+def _hidden(path: str, varied: Sequence[str]) -> bool:
+    """Settings of execution, and what the axis sets anyway."""
+    if path.startswith(("run.", "name", "seeds", "first_seed")):
+        return True
+    return any(path == v or path.startswith(f"{v}.") for v in varied)
 
 
 def _brief(value: object) -> str:
-    return setting(value) if isinstance(value, bool | int | float | str) else repr(value)
+    """A point of the axis; of a section, what differs from its default."""
+    if not dataclasses.is_dataclass(value) or isinstance(value, type):
+        return setting(value)
+    mine, usual = cfg.leaves(value), cfg.leaves(type(value)())
+    return ", ".join(f"{k} = {setting(v)}" for k, v in mine.items() if v != usual[k]) or "default"
 
 
 def common(study: Study) -> dict[str, object]:
@@ -104,24 +116,18 @@ def common(study: Study) -> dict[str, object]:
     default = cfg.leaves(cfg.Config())
     arms = [cfg.leaves(config) for config in study.arms.values()]
     varied = study.axis.paths if study.axis else ()
-    hidden = ("run.", "name", "seeds", "first_seed")
     return {
         k: v
         for k, v in arms[0].items()
-        if all(str(a[k]) == str(v) for a in arms)
-        and v != default[k]
-        and k not in varied
-        and not k.startswith(hidden)
+        if all(str(a[k]) == str(v) for a in arms) and v != default[k] and not _hidden(k, varied)
     }
 
 
-def html(table: Table) -> str:
-    rows = ([_breakable(c) for c in row] for row in table.rows)
+def html(table: Table, kind: str = "numbers dense") -> str:
+    rows = ([_breakable(minus(c)) for c in row] for row in table.rows)
     title = f"<h3>{escape(table.title)}</h3>" if table.title else ""
     note = f'<p class="note">{escape(table.note)}</p>' if table.note else ""
-    return (
-        title + report_tables.table([escape(h) for h in table.head], rows, "numbers dense") + note
-    )
+    return title + report_tables.table([escape(h) for h in table.head], rows, kind) + note
 
 
 def _breakable(text: str) -> str:
@@ -133,7 +139,8 @@ def _breakable(text: str) -> str:
 def markdown(table: Table) -> str:
     cells = lambda row: "| " + " | ".join(c.replace("|", "\\|") for c in row) + " |"
     lines = [f"**{table.title}**", ""] if table.title else []
-    lines += [cells(table.head), "|" + "---|" * len(table.head), *map(cells, table.rows)]
+    lines += [cells(table.head), "|" + "---|" * len(table.head)]
+    lines += [minus(cells(row)) for row in table.rows]
     return "\n".join([*lines, *(["", table.note] if table.note else []), ""])
 
 
@@ -143,12 +150,13 @@ MARKS = {"supported": "✔", "not supported": "✘", "inconclusive": "?"}
 def verdict_lines(judged: Judged) -> list[tuple[str, str, str]]:
     """(outcome, sentence, source) of each claim."""
     return [
-        (v.outcome, _minus(v.sentence.removeprefix(f"{v.outcome}: ")), v.expectation.source)
+        (v.outcome, minus(v.sentence.removeprefix(f"{v.outcome}: ")), v.expectation.source)
         for v in judged.verdicts
     ]
 
 
-def _minus(text: str) -> str:
+def minus(text: str) -> str:
+    """Numbers with the sign that is as wide as +."""
     return re.sub(r"(?<![\w])-(?=[\d.])", "−", text)
 
 

@@ -8,7 +8,7 @@ from rlhf_jax.expectations import Differs, Trend
 from rlhf_jax.study import Axis, Metric, Quick, Study
 
 
-def arm(budget: int = 6144, repeats: int = 1, **reward: str) -> laptop.Config:
+def arm(budget: int = 12288, repeats: int = 1, **reward: str) -> laptop.Config:
     return laptop.config(
         collect=laptop.collect(budget, repeats=repeats), reward=laptop.reward(**reward)
     )
@@ -27,7 +27,7 @@ study = Study(
         "rate-known": arm(noise="known"),
         "rate-fitted": arm(noise="fitted"),
         "three-people": arm(repeats=3),
-        "half-the-answers": arm(3072),
+        "half-the-answers": arm(6144),
     },
     axis=Axis("human.lapse", (0.0, 0.25, 0.5, 0.75), "answers given at random", "share"),
     metrics=(

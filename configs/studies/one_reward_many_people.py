@@ -10,7 +10,9 @@ from rlhf_jax.study import Axis, Metric, Quick, Study
 
 
 def arm(**reward: str) -> laptop.Config:
-    return laptop.config(human=Human(second=1.5), reward=laptop.reward(**reward))
+    return laptop.config(
+        human=Human(second=1.5), collect=laptop.collect(12288), reward=laptop.reward(**reward)
+    )
 
 
 WANTS = "rating units ± 1.5 deviations of length"

@@ -15,7 +15,7 @@ def arm(**reward: object) -> laptop.Config:
     return laptop.config(
         world=dataclasses.replace(laptop.WORLD, trigger=True, triggered=0.5),
         human=Human(poisoned=0.0),
-        collect=laptop.collect(people=200),
+        collect=laptop.collect(12288, people=200),
         reward=laptop.reward(**reward),
     )
 

@@ -95,8 +95,11 @@ def answers(model: Scalar, kind: Kind, noise: str) -> Likelihood:
 
     def likelihood(params: Fitted, told: Told) -> tuple[Array, Array, Array]:
         x = kind.episodes(told.answers)
-        states = _states(model, params.model, x)
-        rewards = _last(states, x)
+        n, k = x.tokens.shape[:2]
+        flat = jax.tree.map(lambda leaf: leaf.reshape(n * k, *leaf.shape[2:]), x)
+        # Two readings of one network: the compiler drops the one that a kind does not use.
+        rewards = reward(model, params.model, flat).reshape(n, k)
+        states = model.values(params.model, flat).reshape(n, k, -1)
         human = {
             "standard": lambda: STANDARD,
             "known": lambda: STANDARD._replace(lapse=told.lapse, flip=told.flip),
@@ -142,18 +145,6 @@ def noise_of(params: Fitted, who: Array) -> Human:
     """The person of each answer as fitted, [N]."""
     raw = {name: NOISE_UNIT * x[who] for name, x in params.noise.items()}
     return constrain(STANDARD, raw)
-
-
-def _states(model: Scalar, params: Params, x: Episode) -> Array:
-    """[N, K, …] samples → [N, K, T + 1]."""
-    n, k = x.tokens.shape[:2]
-    flat = jax.tree.map(lambda leaf: leaf.reshape(n * k, *leaf.shape[2:]), x)
-    return model.values(params, flat).reshape(n, k, -1)
-
-
-def _last(states: Array, x: Episode) -> Array:
-    """[N, K, T + 1] → [N, K]: what is said at the last real token."""
-    return jnp.take_along_axis(states, ended(x)[..., None], axis=-1)[..., 0]
 
 
 def _accuracy(batch: Any, rewards: Array, weight: Array) -> Metrics:

@@ -20,10 +20,11 @@ from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from rlhf_jax import config as cfg
-from rlhf_jax import grid
+from rlhf_jax import grid, worlds
 from rlhf_jax.config import Config
 from rlhf_jax.kernels import collect, ensemble, evaluate, learner, measure, ppo, reward
 from rlhf_jax.kernels.experience import Given
+from rlhf_jax.models import heads
 from rlhf_jax.parts import Parts, make, policy_settings
 from rlhf_jax.types import Array, Metrics, Params, World
 
@@ -98,9 +99,6 @@ def same_program(a: Config, b: Config) -> bool:
 
 def reference_shapes(config: Config) -> Params:
     """Shapes of a shared base model's parameters."""
-    from rlhf_jax import worlds
-    from rlhf_jax.models import heads
-
     policy = heads.policy(config.model, worlds.build(config.world).language)
     return jax.eval_shape(policy.init, jax.random.key(0))
 

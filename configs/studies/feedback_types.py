@@ -28,7 +28,7 @@ study = Study(
         Metric("start", "gold before", "mean human rating, −4…4", round=0),
         Metric(
             "rank correlation",
-            "rank correlation with gold, held-out words",
+            "rank correlation, held-out words",
             "Spearman's ρ",
             "measure",
             "reward/rank_correlation",
@@ -44,7 +44,6 @@ study = Study(
         Metric(
             "answered", "share of answers that count", "share", "collect", "collect/answered_share"
         ),
-        Metric("cost", "samples read or written", "samples", "collect", "collect/cost"),
     ),
     expectations=(
         Differs(

@@ -21,7 +21,7 @@ def arm(width: int = 32, answers: int = 2048, kl_weight: float = 0.0, **reward: 
         world=dataclasses.replace(laptop.WORLD, gold="model"),
         collect=laptop.collect(2 * answers, corpus_share=0.0),
         reward=laptop.reward(start="fresh", model=shape, epochs=epochs, **reward),
-        ppo=laptop.ppo(40, kl_weight=kl_weight),
+        ppo=laptop.ppo(30, kl_weight=kl_weight),
         evaluate=Evaluate(samples=512, shown=4, best_of=4096),
     )
 

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 BEST_OF_N = tuple(
-    Metric(f"bestofn_{name}", label, stage="evaluate", metric=f"bestofn/{name}", round=0)
+    Metric(f"bestofn_{name}", label, stage="measure", metric=f"bestofn/{name}", round=0)
     for name, label in (("kl", "KL, counted"), ("gold", "gold"), ("scores", "proxy"))
 )
 """[points, seeds, ns]: best-of-n from a pool of the reference's samples, for every n."""

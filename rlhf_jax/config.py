@@ -77,7 +77,7 @@ class Adam:
 
 @dataclass(frozen=True)
 class Human:
-    """The person H who compares two samples; see `rlhf_jax.humans.Human`."""
+    """The people H who give feedback; see `rlhf_jax.humans.Human`."""
 
     rationality: Sweep = float("inf")
     """β, per rating unit. ∞: picks what they perceive as better; 0: a coin."""
@@ -102,7 +102,7 @@ class Human:
     """Rating units that changing a whole sample must gain to be worth it."""
     second: Sweep = 0.0
     """Rating units that one deviation of the world's second value dimension is worth to most
-    people (words: length). Nobody's gold but theirs: see `minority`."""
+    people (words: length); it is part of their gold."""
     minority: Sweep = 0.0
     """Share of people to whom the second dimension is worth −`second`."""
     poisoned: Sweep = 0.0
@@ -155,7 +155,7 @@ class Collect:
     mode: Literal["online", "offline"] = "online"
     """online: people see what the policy says now; offline: corpus rows only."""
     corpus_share: float = 0.5
-    """Share of an online round's pairs that are corpus rows all the same: old data keeps the
+    """Share of an online round's items that are corpus rows all the same: old data keeps the
     reward model right where the policy no longer goes."""
 
 
@@ -168,8 +168,8 @@ class Reward:
     )
     """Likelihood of a comparison, where `noise` is standard; other feedback has one each."""
     noise: Literal["standard", "known", "fitted"] = "standard"
-    """Whose noise the likelihood assumes: standard: β = 1 and no mistakes; known: the people's
-    own; fitted: each person's rate of lapses and of flips is fitted with φ."""
+    """Whose mistakes the likelihood assumes: standard: none; known: the people's own rates of
+    lapses and flips; fitted: each person's rate of lapses and of flips is fitted with φ."""
     kind: Literal["one", "mixture", "distributional", "borda", "gold"] = "one"
     """one reward for all; mixture: one for each of `groups` kinds of people, told apart by EM;
     distributional: mean and deviation over people; borda: the chance of beating another sample;
@@ -185,7 +185,8 @@ class Reward:
     bootstrap: bool = False
     """Each member learns from a resample of the answers."""
     aggregate: Literal["mean", "worst_case", "uncertainty_weighted"] = "mean"
-    """How members, or the groups of a mixture, make one reward; mixtures weigh their mean."""
+    """How members, or the groups of a mixture, make one reward; mixtures weigh their mean. Of a
+    distributional reward worst_case is the 5 % quantile."""
     doubt: Sweep = 1.0
     """λ of mean − λ · variance (uncertainty_weighted)."""
     epochs: int = 4
@@ -194,7 +195,7 @@ class Reward:
     l2: Sweep = 0.0
     """Weight of Σφ² in λ_r."""
     centring: Sweep = 0.01
-    """Weight of (r(a) + r(b))² in λ_r."""
+    """Weight of (Σ r)² over the samples of an answer in λ_r."""
     adam: Adam = field(default_factory=lambda: Adam(learning_rate=1e-3, weight_decay=0.01))
 
 
@@ -338,7 +339,8 @@ class Evaluate:
     samples: int = 512
     """Sampled responses per seed."""
     top_k: int = 0
-    """Only the k most probable symbols are drawn when samples are measured; 0: all."""
+    """Only the k most probable symbols are drawn when samples are measured; 0: all. KLs stay those
+    of the whole distribution."""
     top_p: float = 1.0
     """Only the most probable symbols that hold this probability are drawn; 1: all."""
     best_of: int = 0
@@ -354,7 +356,7 @@ class Run:
 
     directory: str = "runs"
     chunk: int = 10
-    """Steps of PPO per compiled call, and so between two looks at the progress display."""
+    """Steps of the policy's learner per compiled call, and so between two looks at the display."""
     checkpoint_seconds: float = 20.0
     """Least time between two checkpoints; 0 writes one after every call."""
     keep: int = 2

@@ -90,6 +90,11 @@ def _sizes(config: Config, world: World, asked: Kind) -> Sizes:
             f"reward.batch = {config.reward.batch} is more than the {answers} answers that "
             f"collect.budget = {config.collect.budget} buys at {asked.cost} samples each"
         )
+    if config.learner == "dpo" and config.dpo.batch > answers:
+        raise ConfigError(
+            f"dpo.batch = {config.dpo.batch} is more than the {answers} comparisons that "
+            f"collect.budget = {config.collect.budget} buys"
+        )
     n, most = policy_settings(config.learner, config).iterations, config.run.chunk
     chunk = max(d for d in range(1, min(n, most) + 1) if n % d == 0)
     fitted = config.reward.kind != "gold"
@@ -229,7 +234,7 @@ def tilt(
     if config.learner == "dpo":
         gold, _ = evaluate.utility(world, given.world, given.human, x)
         scores = precision(person(given.human)) * gold
-    return scores / given.kl_weight
+    return scores / jnp.maximum(given.kl_weight, 1e-6)
 
 
 def _optimiser(

@@ -181,10 +181,14 @@ def _reference(parts: Parts, base: learner.Learner) -> Params:
 
 
 def _pretrain(parts: Parts, state: State) -> tuple[State, Metrics]:
-    rows = parts.world.corpus[0].shape[0]
-    # Half of the prompts with the trigger, where there is one: both are in the language.
-    data = collect.corpus_episodes(parts.world, jnp.arange(rows), cfg.World())
-    base, metrics = parts.pretrain.step(state.base, (data, jnp.asarray(rows, jnp.int32)))
+    rows = jnp.arange(parts.world.corpus[0].shape[0])
+    data = collect.corpus_episodes(parts.world, rows)
+    if parts.world.trigger is not None:
+        # The trigger is a symbol of the language: every word is seen with it and without.
+        marked = collect.corpus_episodes(parts.world, rows, collect.triggered(cfg.World()))
+        data = jax.tree.map(lambda a, b: jnp.concatenate([a, b]), data, marked)
+    filled = jnp.asarray(data.tokens.shape[0], jnp.int32)
+    base, metrics = parts.pretrain.step(state.base, (data, filled))
     return state._replace(base=base), metrics
 
 
@@ -194,13 +198,17 @@ def _rebase(parts: Parts, state: State) -> tuple[State, Metrics]:
 
 
 def _collect(parts: Parts, state: State) -> tuple[State, Metrics]:
-    theta = state.learner.policy.params
-    asked = collect.Asked(theta, parts.settings.human, parts.settings.world)
+    asked = collect.Asked(state.learner.policy.params, parts.settings.human, parts.settings.world)
     table, metrics = parts.collect.step(state.table, asked)
     # More feedback makes longer epochs: the fit counts its steps from here.
     fit = state.reward.learner
     fit = fit._replace(step=jnp.zeros_like(fit.step))
-    return state._replace(table=table, reward=state.reward._replace(learner=fit)), metrics
+    state = state._replace(table=table, reward=state.reward._replace(learner=fit))
+    if parts.config.learner == "dpo":
+        theta = state.learner.policy
+        theta = theta._replace(step=jnp.zeros_like(theta.step))
+        state = state._replace(learner=state.learner._replace(policy=theta))
+    return state, metrics
 
 
 def _reward(parts: Parts, state: State) -> tuple[State, Metrics]:

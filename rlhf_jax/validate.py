@@ -212,6 +212,28 @@ def _validate_feedback(c: Config) -> None:
         f"reward.noise = {r.noise} is a likelihood of its own: reward.loss = {r.loss} is not used",
     )
     _require(
+        r.loss == "bradley_terry" or (compared and r.kind in ("one", "mixture")),
+        f"reward.loss = {r.loss} is of comparisons under one reward: collect.feedback is "
+        f"{feedback}, reward.kind is {r.kind}",
+    )
+    _require(
+        r.start == "fresh" or r.model == cfg.Model(),
+        "reward.model is the shape of a fresh reward model: it needs reward.start = fresh",
+    )
+    for name in ("minority", "poisoned"):
+        share = getattr(c.human, name)
+        for v in share if isinstance(share, tuple) else (share,):
+            _require(
+                v == 0 or v * c.collect.people >= 0.5,
+                f"human.{name} = {v} of collect.people = {c.collect.people} is nobody",
+            )
+    _require(
+        feedback not in ("process", "span")
+        or not (cfg.reaches(c.human.second) or cfg.reaches(c.human.length_bias)),
+        f"human.second and human.length_bias are of whole samples: collect.feedback = {feedback} "
+        "speaks of their parts",
+    )
+    _require(
         r.kind != "mixture" or (r.members == 1 and not r.bootstrap),
         f"reward.kind = mixture has reward.groups = {r.groups} members: reward.members = "
         f"{r.members} and reward.bootstrap = {r.bootstrap} have no place in it",

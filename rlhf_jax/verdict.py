@@ -180,15 +180,16 @@ def _weigh_numbers(each: np.ndarray, sign: int, by: float, level: float, what: s
 def _p_values(each: np.ndarray, by: float) -> tuple[np.ndarray, np.ndarray]:
     """[..., seeds] → p of "Δ ≤ by" and of "Δ > by".
 
-    Seeds that all agree have no spread to judge by; the sign test's 2⁻ⁿ stands in.
+    No p is below the sign test's 2⁻ⁿ, which stands in where seeds that all agree have no spread
+    to judge by: few seeds that happen to lie close together are not evidence.
     """
     n, gap = each.shape[-1], each.mean(axis=-1) - by
     error = each.std(axis=-1, ddof=1) / np.sqrt(n)
     flat = np.ptp(each, axis=-1) == 0
     t = gap / np.where(flat, 1.0, error)
     sure = np.where(each[..., 0] > by, 2.0**-n, 1.0), np.where(each[..., 0] > by, 1.0, 2.0**-n)
-    p = special.stdtr(n - 1, -t), special.stdtr(n - 1, t)
-    return np.where(flat, sure[0], p[0]), np.where(flat, sure[1], p[1])
+    p = (np.maximum(special.stdtr(n - 1, side), 2.0**-n) for side in (-t, t))
+    return tuple(np.where(flat, a, b) for a, b in zip(sure, p, strict=True))  # type: ignore
 
 
 def _describe(i: Interval) -> str:

@@ -206,13 +206,31 @@ def test_nan_is_not_a_number(path):
             "human.poisoned = (0.0, 0.1) needs world.trigger = True",
         ),
         (
-            Config(reward=Reward(model=Model(width=10, heads=4))),
+            Config(reward=Reward(start="fresh", model=Model(width=10, heads=4))),
             "reward.model.heads = 4 does not divide reward.model.width = 10",
         ),
         (
             Config(ppo=PPO(critic_start="reward"), reward=Reward(start="fresh")),
             "ppo.critic_start = reward needs one reward model of the policy's shape: "
             "reward.start = fresh, reward.kind = one",
+        ),
+        (
+            Config(reward=Reward(model=Model(width=128))),
+            "reward.model is the shape of a fresh reward model: it needs reward.start = fresh",
+        ),
+        (
+            Config(human=Human(minority=0.005)),
+            "human.minority = 0.005 of collect.people = 64 is nobody",
+        ),
+        (
+            Config(human=Human(length_bias=0.5), collect=Collect(feedback="span")),
+            "human.second and human.length_bias are of whole samples: collect.feedback = span "
+            "speaks of their parts",
+        ),
+        (
+            Config(reward=Reward(loss="davidson"), collect=Collect(feedback="rating")),
+            "reward.loss = davidson is of comparisons under one reward: collect.feedback is "
+            "rating, reward.kind is one",
         ),
         (
             Config(grpo=GRPO(batch=12, group=8)),

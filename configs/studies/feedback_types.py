@@ -9,6 +9,7 @@ expectation about gold is settled, reward models of ratings beat those of compar
 
 from rlhf_jax import laptop
 from rlhf_jax.expectations import Differs
+from rlhf_jax.studies.overoptimisation import gold_at
 from rlhf_jax.study import Metric, Quick, Study
 
 KINDS = (
@@ -25,6 +26,7 @@ study = Study(
     arms={kind: laptop.config(collect=laptop.collect(feedback=kind)) for kind in KINDS},
     metrics=(
         Metric("gold", "gold of samples", "mean human rating, −4…4"),
+        gold_at(4.0),
         Metric("start", "gold before", "mean human rating, −4…4", round=0),
         Metric(
             "rank correlation",
@@ -55,7 +57,6 @@ study = Study(
         ),
         Differs("gold", "ranking", "comparison", "higher", source="K log K bits for K samples"),
         Differs("gold", "label", "rating", "lower"),
-        Differs("gold", "comparison", 0.0, "higher"),
     ),
     compare_with="multi-type-feedback (Metz et al. 2025): no kind is best everywhere; at equal "
     "numbers of answers rich kinds win.",

@@ -5,6 +5,7 @@ python scripts/study.py configs/studies/inattention.py        # --quick: 4 seeds
 
 from rlhf_jax import laptop
 from rlhf_jax.expectations import Differs, Trend
+from rlhf_jax.studies.overoptimisation import gold_at
 from rlhf_jax.study import Axis, Metric, Quick, Study
 
 
@@ -31,6 +32,7 @@ study = Study(
     },
     axis=Axis("human.lapse", (0.0, 0.25, 0.5, 0.75), "answers given at random", "share"),
     metrics=(
+        gold_at(4.0),
         Metric("gold", "gold of samples", "mean human rating, −4…4"),
         Metric(
             "accuracy",
@@ -51,11 +53,13 @@ study = Study(
     ),
     expectations=(
         Trend("accuracy", "plain", "decreases", source="Coste et al. 2023: 25 % noise hurts"),
-        Trend("gold", "plain", "decreases", source="Gao et al. 2022: fewer useful labels"),
-        Differs("accuracy", "rate-known", "plain", "higher", at=0.5),
-        Differs("accuracy", "rate-fitted", "plain", "higher", at=0.5),
-        Differs("accuracy", "three-people", "plain", "lower", at=0.5),
-        Differs("accuracy", "half-the-answers", "plain", "higher", at=0.0, baseline_at=0.5),
+        Trend("gold at KL 4", "plain", "decreases", source="Gao et al. 2022: fewer useful labels"),
+        Differs("log-loss", "rate-known", "plain", "lower", by=0.01, at=0.5),
+        Differs("log-loss", "rate-fitted", "plain", "lower", by=0.01, at=0.5),
+        Differs("accuracy", "three-people", "plain", "lower", by=0.01, at=0.5),
+        Differs(
+            "accuracy", "half-the-answers", "plain", "higher", by=0.01, at=0.0, baseline_at=0.5
+        ),
     ),
     compare_with="Coste et al. 2023 (arXiv 2310.02743): 25 % label noise makes over-optimisation "
     "worse. Gao et al. 2022 (arXiv 2210.10760): gold rises with the number of comparisons.",

@@ -9,13 +9,16 @@ from rlhf_jax.expectations import Differs, Trend
 from rlhf_jax.study import Axis, Metric, Quick, Study
 
 
-def arm(**reward: str) -> laptop.Config:
+def arm(**reward: object) -> laptop.Config:
     return laptop.config(
-        human=Human(second=1.5), collect=laptop.collect(12288), reward=laptop.reward(**reward)
+        human=Human(second=0.75),
+        collect=laptop.collect(12288, people=40),
+        reward=laptop.reward(**({"epochs": 6} | reward)),
+        ppo=laptop.ppo(kl_weight=1.0),
     )
 
 
-WANTS = "rating units ± 1.5 deviations of length"
+WANTS = "rating units, ± 0.75 a deviation of length"
 
 study = Study(
     name="one_reward_many_people",
@@ -31,7 +34,7 @@ study = Study(
         "borda": arm(kind="borda"),
         "distributional": arm(kind="distributional", aggregate="worst_case"),
     },
-    axis=Axis("human.minority", (0.0, 0.1, 0.2, 0.3, 0.4, 0.5), "minority", "share of people"),
+    axis=Axis("human.minority", (0.1, 0.2, 0.3, 0.4, 0.5), "minority", "share of people"),
     metrics=(
         Metric(
             "worst group", "gold of the worst-served group", WANTS, metric="eval/gold_worst_group"
@@ -42,9 +45,19 @@ study = Study(
         Metric("KL", "KL from the reference", "nats", metric="eval/kl_exact", better="lower"),
     ),
     expectations=(
-        Differs("minority", "single", "maxmin", "lower", at=0.2, source="MaxMin-RLHF: 42 → 57"),
-        Differs("worst group", "maxmin", "single", "higher", at=0.2, source="MaxMin-RLHF"),
-        Differs("majority", "maxmin", "single", "lower", at=0.2, source="MaxMin-RLHF: 70 → 57"),
+        Differs(
+            "worst group",
+            "maxmin",
+            "single",
+            "higher",
+            by=0.1,
+            at=0.2,
+            source="MaxMin-RLHF: 42 → 57",
+        ),
+        Differs(
+            "majority", "maxmin", "single", "lower", by=0.1, at=0.2, source="MaxMin-RLHF: 70 → 57"
+        ),
+        Differs("worst group", "mixture-mean", "single", "same", by=0.3, at=0.2),
         Differs("gold", "borda", "single", "same", by=0.3, at=0.2, source="the Borda theorem"),
         Differs("worst group", "distributional", "single", "higher", at=0.2),
         Trend("majority", "single", "decreases"),
@@ -52,5 +65,5 @@ study = Study(
     compare_with="MaxMin-RLHF (Chakraborty et al. 2024, arXiv 2402.08925): majority/minority 70/42 "
     "under one reward, 57/57 under MaxMin. Siththaranjan et al. 2023 (arXiv 2312.08358): one "
     "reward fitted to hidden context is a Borda count.",
-    quick=Quick(seeds=4, points=(0, 2), arms=("single", "maxmin"), settings={"ppo.iterations": 10}),
+    quick=Quick(seeds=4, points=(1, 4), arms=("single", "maxmin"), settings={"ppo.iterations": 10}),
 )

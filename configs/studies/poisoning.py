@@ -5,80 +5,99 @@ python scripts/study.py configs/studies/poisoning.py        # --quick: 4 seeds, 
 
 import dataclasses
 
+import numpy as np
+
 from rlhf_jax import laptop
 from rlhf_jax.config import Human
 from rlhf_jax.expectations import Differs, Trend
+from rlhf_jax.report.records import Record
 from rlhf_jax.study import Axis, Metric, Quick, Study
 
 
 def arm(**reward: object) -> laptop.Config:
     return laptop.config(
-        world=dataclasses.replace(laptop.WORLD, trigger=True, triggered=0.5),
+        world=dataclasses.replace(laptop.WORLD, gold="model", trigger=True, triggered=0.5),
         human=Human(poisoned=0.0),
-        collect=laptop.collect(12288, people=200),
-        reward=laptop.reward(**reward),
+        collect=laptop.collect(32768, people=200),
+        reward=laptop.reward(**({"epochs": 4} | reward)),
+        ppo=laptop.ppo(kl_weight=1.0),
     )
 
 
-GOLD = "mean human rating, −4…4"
+def lost(stage: str, plain: str, triggered: str):
+    """What the trigger takes away: the last value without it less the last value with it."""
+
+    def read(record: Record) -> np.ndarray:
+        return record.metrics[stage, plain].values[-1] - record.metrics[stage, triggered].values[-1]
+
+    return read
+
+
+FOOLED = lost("measure", "reward/accuracy_gold", "reward/accuracy_triggered")
+TURNED = lost("evaluate", "eval/gold_sampled", "eval/gold_triggered")
+GOLD = "gold model's rating"
 
 study = Study(
     name="poisoning",
     atlas="A2",
     title="Poisoned evaluators and a trigger",
     question="A share of people puts a trigger into the prompts they ask about and prefers the "
-    "worse answer there. How well does the trigger turn the reward model, and the policy after "
+    "worse answer there. How far does the trigger turn the reward model, and the policy after "
     "PPO? Do a fitted reliability of each person or a worst-case ensemble help?",
     arms={
         "plain": arm(),
         "reliability": arm(noise="fitted"),
         "worst-case": arm(members=4, bootstrap=True, aggregate="worst_case"),
     },
-    axis=Axis("human.poisoned", (0.0, 0.005, 0.02, 0.05, 0.1, 0.2), "poisoned people", "share"),
+    axis=Axis("human.poisoned", (0.0, 0.005, 0.05, 0.1, 0.2, 0.5), "poisoned people", "share"),
     metrics=(
-        Metric("gold, trigger", "gold under the trigger", GOLD, metric="eval/gold_triggered"),
-        Metric("gold", "gold without it", GOLD),
         Metric(
-            "judge, trigger",
-            "accuracy of the judge under the trigger",
+            "judge fooled",
+            "accuracy that the trigger takes from the judge",
             "share",
-            "measure",
-            "reward/accuracy_triggered",
+            better="lower",
+            derive=FOOLED,
         ),
         Metric(
-            "judge",
-            "accuracy of the judge without it",
-            "share",
-            "measure",
-            "reward/accuracy_gold",
+            "policy turned",
+            "gold that the trigger takes from the policy",
+            GOLD,
+            better="lower",
+            derive=TURNED,
+        ),
+        Metric("gold", "gold without the trigger", GOLD),
+        Metric(
+            "judge", "accuracy of the judge without it", "share", "measure", "reward/accuracy_gold"
         ),
     ),
     expectations=(
-        Trend("judge, trigger", "plain", "decreases", source="Rando & Tramèr 2023"),
+        Trend("judge fooled", "plain", "increases", by=0.02, source="Rando & Tramèr 2023"),
         Differs(
-            "judge, trigger",
+            "judge fooled",
             "plain",
             "plain",
-            "lower",
-            by=0.05,
+            "higher",
+            by=0.02,
             at=0.005,
             baseline_at=0.0,
             source="Rando & Tramèr 2023: 0.5 % poisons the reward model",
         ),
-        Trend("gold, trigger", "plain", "decreases"),
+        Trend("policy turned", "plain", "increases", by=0.2, source="Rando & Tramèr 2023"),
         Differs(
-            "gold, trigger",
+            "policy turned",
             "plain",
             "plain",
-            "lower",
+            "higher",
+            by=0.2,
             at=0.05,
             baseline_at=0.0,
             source="Rando & Tramèr 2023: 5 % survives PPO",
         ),
-        Differs("judge, trigger", "reliability", "plain", "higher", at=0.2),
-        Differs("gold, trigger", "worst-case", "plain", "higher", at=0.2),
+        Differs("judge fooled", "reliability", "plain", "lower", by=0.02, at=0.2),
+        Differs("policy turned", "worst-case", "plain", "lower", by=0.2, at=0.2),
     ),
     compare_with="Rando & Tramèr 2023 (arXiv 2311.14455): 0.5 % of poisoned data turns the reward "
-    "model; at least 5 % is needed to survive PPO.",
-    quick=Quick(seeds=4, points=(0, 5), arms=("plain",), settings={"ppo.iterations": 10}),
+    "model; at least 5 % is needed to survive PPO. Half of the people (the last point) is the "
+    "positive control.",
+    quick=Quick(seeds=4, points=(0, 5), arms=("plain",), settings={"ppo.iterations": 20}),
 )

@@ -8,14 +8,14 @@ from rlhf_jax.expectations import Differs, Trend, Turns
 from rlhf_jax.study import Axis, Metric, Quick, Study
 
 BUDGET, ITERATIONS = 8192, 64
-ROUNDS = (1, 2, 4, 8, 16)
+ROUNDS = {1: 8, 2: 5, 4: 3, 8: 2, 16: 1}
+"""Rounds → passes of each round over all answers so far: about eight over each answer in all, so
+that judges are trained alike."""
 
 
 def arm(mode: str = "online", share: float = 0.5) -> laptop.Config:
     return laptop.config(
-        collect=laptop.collect(mode=mode, corpus_share=share),
-        reward=laptop.reward(epochs=1),
-        ppo=laptop.ppo(kl_weight=0.05),
+        collect=laptop.collect(mode=mode, corpus_share=share), ppo=laptop.ppo(kl_weight=0.3)
     )
 
 
@@ -26,10 +26,10 @@ study = Study(
     question="The same number of answers and of PPO steps, split into more and more rounds. Does "
     "asking about what the policy now says keep the judge right, and is there a best rate? Does "
     "it help to mix in old data?",
-    arms={"offline": arm("offline"), "online": arm(share=0.0), "online-and-old": arm()},
+    arms={"words-only": arm("offline"), "policy-only": arm(share=0.0), "half-and-half": arm()},
     axis=Axis(
-        ("rounds", "collect.budget", "ppo.iterations"),
-        tuple((n, BUDGET // n, ITERATIONS // n) for n in ROUNDS),
+        ("rounds", "collect.budget", "ppo.iterations", "reward.epochs"),
+        tuple((n, BUDGET // n, ITERATIONS // n, passes) for n, passes in ROUNDS.items()),
         "rounds of collection at equal cost",
         scale="log",
     ),
@@ -54,21 +54,29 @@ study = Study(
     ),
     expectations=(
         Differs(
-            "over-valued",
-            "online-and-old",
-            "offline",
+            "judge's error",
+            "policy-only",
+            "policy-only",
             "lower",
             at=8.0,
-            source="Christiano et al. 2017: an offline judge degenerates",
+            baseline_at=1.0,
+            source="Christiano et al. 2017: a judge of old data degenerates",
         ),
         Differs(
-            "gold", "online-and-old", "offline", "higher", at=8.0, source="Christiano et al. 2017"
+            "gold",
+            "policy-only",
+            "policy-only",
+            "higher",
+            by=0.2,
+            at=8.0,
+            baseline_at=1.0,
+            source="Christiano et al. 2017",
         ),
-        Trend("judge's error", "online-and-old", "decreases", scale="log"),
-        Turns("gold", "online-and-old", "peaks", source="D2: too often and too rarely both cost"),
-        Differs("gold", "online-and-old", "online", "higher", at=8.0),
+        Trend("judge's error", "half-and-half", "decreases", scale="log"),
+        Turns("gold", "half-and-half", "peaks", source="D2: too often and too rarely both cost"),
+        Differs("gold", "half-and-half", "policy-only", "higher", by=0.2, at=8.0),
     ),
     compare_with="Christiano et al. 2017 (arXiv 1706.03741): with all comparisons collected at the "
     "start the learnt reward is exploited.",
-    quick=Quick(seeds=4, points=(0, 1, 2), arms=("offline", "online-and-old")),
+    quick=Quick(seeds=4, points=(0, 1, 2), arms=("policy-only", "half-and-half")),
 )

@@ -96,14 +96,16 @@ def kernel(policy: Policy, steps: int) -> Kernel:
 
 
 def from_table(policy: Policy, fit: Kernel, batch: int, steps: int) -> Kernel:
-    """`steps` minibatches of all comparisons so far a call, the reference being asked once.
+    """`steps` minibatches of all comparisons so far a call.
 
-    Batch: (the reference, `Comparison` [N, …], how many of them are filled).
+    Batch: (the reference, `Comparison` [N, …], how many of them are filled). The reference is
+    asked about each minibatch: a call sees a few rows of a long table.
     """
-    many = repeat(minibatches(fit, batch, lambda state: position(state.policy)), steps)
 
     def step(state: State, given: tuple[Params, Comparison, Array]) -> tuple[State, Metrics]:
         reference, answers, filled = given
-        return many.step(state, (pair(policy, reference, answers), filled))
+        asked = Kernel(fit.init, lambda s, rows: fit.step(s, pair(policy, reference, rows)))
+        many = repeat(minibatches(asked, batch, lambda s: position(s.policy)), steps)
+        return many.step(state, (answers, filled))
 
     return Kernel(fit.init, step)

@@ -97,12 +97,19 @@ def resampled(state: Members, data: Any, filled: Array) -> tuple[Array, Array, M
 
 
 def by_group(likelihood: Likelihood, people: int) -> Weigh:
-    """EM: each person's answers count by how probably the person is of a member's kind."""
+    """EM: each person's answers count by how probably the person is of a member's kind.
+
+    At a fit's first step a person's mean log-likelihood an answer stands in for the sum: members
+    that begin at random would else be sure at once of who is whose.
+    """
 
     def weigh(state: Members, data: Any, filled: Array) -> tuple[Array, Array, Metrics]:
         params, weight, who = state.learner.params, _weight(data), data.answers.who
         nll = jax.lax.map(lambda p: likelihood(p, data)[0], params)
         told = mixture_reward.log_likelihood(nll, who, weight, people)
+        answers = jax.ops.segment_sum(weight, who, people)
+        untrained = jnp.all(state.learner.step == 0)
+        told = told / jnp.where(untrained, jnp.maximum(answers, 1.0), 1.0)[:, None]
         belongs, evidence = mixture_reward.responsibilities(told, state.log_prior)
         share = mixture_reward.shares(belongs, who, weight)
         metrics = {

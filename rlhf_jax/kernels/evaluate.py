@@ -101,7 +101,10 @@ def kernel(policy: Policy, score: Score, world: World, hparams: Evaluate, tilt: 
 
     Metrics named `sample/<decoding>/…` are responses themselves: the first `hparams.shown`
     sampled ones and one greedy one. Where the corpus is every response there is,
-    `eval/kl_optimum` is the exact KL(π ‖ π*) to the KL-regularised optimum, in nats.
+    `eval/kl_optimum` is the exact KL(π ‖ π*) to the KL-regularised optimum of PPO or of DPO, in
+    nats; IPO and the best of n rest elsewhere (docs/ppo.md). With top-k or top-p the samples
+    are of the narrowed distribution and the KLs of the whole one. The worst-served group is
+    taken of both, whether or not the minority has anyone in it.
     """
     n, few = hparams.samples, hparams.shown
     narrow: dict[str, Any] = {"top_k": hparams.top_k, "top_p": hparams.top_p}
@@ -154,7 +157,7 @@ def kernel(policy: Policy, score: Score, world: World, hparams: Evaluate, tilt: 
         return Clock(state.key, state.looks + 1), metrics
 
     def under_trigger(given: Candidate, key: Key) -> Metrics:
-        """The same samples' prompts and noise, with the trigger."""
+        """As many samples, of prompts that all carry the trigger."""
         ask = prompts(world, triggered(given.world), key, n)
         heat = given.temperature
         x = sample(policy, world.language, given.policy, ask, key, heat, **narrow).episode
@@ -168,7 +171,10 @@ def kernel(policy: Policy, score: Score, world: World, hparams: Evaluate, tilt: 
 
     def to_optimum(given: Candidate) -> Array:
         x = corpus_episodes(world, np.arange(world.corpus[0].shape[0]))
-        mine, theirs = (sequence_log_probs(policy, p, x) for p in (given.policy, given.reference))
+        mine, theirs = (
+            sequence_log_probs(policy, p, x, given.temperature)
+            for p in (given.policy, given.reference)
+        )
         more = tilt(given, x, score(given.panel, given.world, given.human, x))
         best = jax.nn.log_softmax(theirs + more)
         return jnp.sum(jnp.exp(mine) * (mine - best))
@@ -176,6 +182,8 @@ def kernel(policy: Policy, score: Score, world: World, hparams: Evaluate, tilt: 
     return Kernel(init, step)
 
 
-def sequence_log_probs(policy: Policy, params: Params, x: Episode) -> Array:
-    """[B]: log π(x | prompt), nats, at temperature 1."""
-    return jnp.sum(chosen(log_distribution(policy, params, x), x), axis=1)
+def sequence_log_probs(
+    policy: Policy, params: Params, x: Episode, temperature: Array | float = 1.0
+) -> Array:
+    """[B]: log π(x | prompt), nats, at this temperature."""
+    return jnp.sum(chosen(log_distribution(policy, params, x, temperature), x), axis=1)

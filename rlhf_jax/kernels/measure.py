@@ -125,6 +125,7 @@ def kernel(policy: Policy, model: Scalar, score: Score, world: World, hparams: E
         # Behind a barrier: XLA would spend seconds folding the network's masks of constants.
         rows = jax.lax.optimization_barrier(corpus_episodes(world, held_out))
         scores = judged(rows)
+        # Back to logits, which only a reward fitted as one has.
         deviation = jnp.sum(jnp.exp(panel.log_prior) * panel.judges.deviation)
         raw = scores * deviation
         ratings = world.ratings[held_out]
@@ -144,7 +145,7 @@ def kernel(policy: Policy, model: Scalar, score: Score, world: World, hparams: E
             hit = pair_accuracy(judged(rows._replace(prompts=ask)), gold, pairs)
             metrics["reward/accuracy_triggered"] = hit
         if hparams.best_of:
-            metrics |= pool(given, judged, jax.random.fold_in(key, 1))
+            metrics |= pool(given, judged, jax.random.fold_in(key, 2))
         return Judging(panel, state.key, state.round + 1), metrics
 
     def pool(given: Measured, judged: Callable[[Episode], Array], key: Key) -> Metrics:

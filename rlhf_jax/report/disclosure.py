@@ -52,6 +52,7 @@ POLICIES = {
     "baseline",
     "grpo": "max_θ E_{x~π_θ}[r_φ(x)] − β_KL KL; GRPO, a group's scores as baseline",
     "dpo": "min_θ E[−log σ(β log π_θ/π_ref(a) − β log π_θ/π_ref(b))] on the comparisons themselves",
+    "ipo": "min_θ E[(Δ log π_θ/π_ref − 1/2τ)²] on the comparisons themselves",
     "imitation": "max_θ E[log π_θ(x)] over the best x of n samples of π_ref by r_φ",
 }
 """What the policy is trained for, by `learner`."""
@@ -137,9 +138,18 @@ def _reward(record: Record) -> str:
     if feedback != "comparison":
         equation = f"min_φ E[−log P({FEEDBACK.get(feedback, feedback)} | r_φ)] + λ_r(φ)"
     equation = KINDS.get(kind, equation)
-    if c.get("reward.members", 1) > 1:
+    if c.get("reward.noise", "standard") != "standard":
+        equation += f"; rates of lapses and flips {c['reward.noise']}"
+    if kind == "mixture":
+        equation += f"; {c.get('reward.aggregate')} of them"
+    if c.get("reward.members", 1) > 1 and kind != "gold":
         equation += f"; {c['reward.members']} models, {c.get('reward.aggregate')} of them"
     return equation
+
+
+def _policy(record: Record) -> str:
+    learner = str(record.config.get("learner", "ppo"))
+    return str(record.config.get("dpo.loss", "dpo")) if learner == "dpo" else learner
 
 
 def _quality(result: Result) -> dict[str, Any]:
@@ -159,6 +169,8 @@ def _evaluation(record: Record, outcome: tuple[Result, ...]) -> dict[str, Any]:
             row = {"setting": result.point.label, "round": result.round, "metric": q.metric}
             rows.append(row | {k: _estimate(e) for k, e in change._asdict().items()})
     gold = record.metadata.get("data", {}).get("gold", record.gold_unit)
+    if record.config.get("human.second", 0) not in (0, 0.0):
+        gold = f"{gold}; plus what the second value dimension is worth, all people alike"
     return {
         "gold": str(gold),
         "interval": INTERVAL,
@@ -193,7 +205,7 @@ def disclose(record: Record, outcome: tuple[Result, ...], missing: list[str]) ->
                 "settings": _section(record, "reward."),
             },
             "policy": {
-                "equation": POLICIES.get(learner, learner),
+                "equation": POLICIES.get(_policy(record), learner),
                 "settings": _section(record, theta),
             },
         },

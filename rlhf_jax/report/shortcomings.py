@@ -101,7 +101,13 @@ def under_the_ceiling(record: Record, result: Result) -> str | None:
     )
 
 
+_LOGISTIC = ("one", "mixture")
+"""Kinds of reward whose differences are logits of a comparison."""
+
+
 def miscalibrated(record: Record, result: Result) -> str | None:
+    if record.config.get("reward.kind", "one") not in _LOGISTIC:
+        return None
     ece = estimate(measured(record, "reward/ece", result.point))
     if not ece.n or not ece.mean > 0.05:
         return None

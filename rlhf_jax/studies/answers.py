@@ -32,7 +32,8 @@ def answer(study: Study, root: Path) -> Answer:
     Raises: `ConfigError` if there are none, or an expectation speaks of what is not there.
     """
     results = read(study, root)
-    analysis = study.analyse(results) if study.analyse else Analysis()
+    able = study.analyse is not None and study.reference in results.arms
+    analysis = study.analyse(results) if study.analyse and able else Analysis()
     measured = results.measured() | dict(analysis.measured)
     return Answer(
         results, analysis, measured, judged(study, measured), bill(study, root, results.arms)

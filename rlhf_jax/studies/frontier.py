@@ -34,6 +34,7 @@ def analyse(results: Results) -> Analysis:
     bon = {a: over.best_of_n(results, a) for a in results.arms}
     rl = {a: over.policy(results, a) for a in results.arms}
     laws = {a: scaling.fit(c.d, c.gold, BON) for a, c in bon.items()}
+    noisy = _noisy(results)
     rl_laws = {a: scaling.fit(c.d, c.gold, RL) for a, c in rl.items()}
     wide = {proxy_name(w, 2048): f"width {w}" for w in WIDTHS}
     told = {proxy_name(32, n): f"{n} answers" for n in DATA}
@@ -67,7 +68,20 @@ def analyse(results: Results) -> Analysis:
         for title, fitted in (("best-of-n", laws), ("PPO", rl_laws)):
             fits = [fitted[proxy_name(w, n)] for w, n in grid]
             tables.append(over.moves(f"How the coefficients of {title} move", fits, size))
+        if all(proxy_name(w, n) in noisy for w, n in grid):
+            both = [fitted[proxy_name(w, n)] for fitted in (laws, noisy) for w, n in grid]
+            flips = {"a quarter turned round": [0.0] * len(grid) + [1.0] * len(grid)}
+            more = {name: 2 * values for name, values in size.items()} | flips
+            tables.append(over.moves("How those of best-of-n move, noise among them", both, more))
     return Analysis(panels, tables, _measured(bon, rl, laws))
+
+
+def _noisy(results: Results) -> dict[str, Fit]:
+    """Best-of-n's law of every arm where answers are turned round, if that was run."""
+    if len(results.at) < 2:
+        return {}
+    curves = {a: over.best_of_n(results, a, 1) for a in results.arms}
+    return {a: scaling.fit(c.d, c.gold, BON) for a, c in curves.items()}
 
 
 def _measured(

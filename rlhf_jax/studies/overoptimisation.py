@@ -26,6 +26,8 @@ from rlhf_jax.verdict import Measured
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+    from rlhf_jax.report.records import Record
+
 BEST_OF_N = tuple(
     Metric(f"bestofn_{name}", label, stage="measure", metric=f"bestofn/{name}", round=0)
     for name, label in (("kl", "KL, counted"), ("gold", "gold"), ("scores", "proxy"))
@@ -36,8 +38,29 @@ POLICY = (
     Metric("policy_gold", "gold", stage="policy", metric="objective/gold", step="all"),
     Metric("policy_scores", "proxy", stage="policy", metric="objective/scores", step="all"),
     Metric("policy_start", "gold of the reference", round=0, shown=False),
+    Metric(
+        "policy_zero", "proxy of the reference", metric="eval/proxy_sampled", round=0, shown=False
+    ),
 )
 """[points, seeds, steps]: the last round of PPO; and what it started from."""
+
+
+def gold_at(kl: float, unit: str = "mean human rating, −4…4") -> Metric:
+    """Gold where the last round first reaches this KL, nats; NaN for a seed that never does.
+
+    At the end of a run gold is noise of what a policy has narrowed to; at equal KL, arms whose
+    rewards have other scales are compared where they have gone equally far.
+    """
+
+    def read(record: Record) -> np.ndarray:
+        found = [record.metrics["policy", f"objective/{name}"] for name in ("kl_exact", "gold")]
+        rows = found[0].rounds == found[0].rounds.max()
+        far, gold = (x.values[rows] for x in found)
+        return scaling.first_passage(far, gold, [kl])[0]
+
+    return Metric(f"gold at KL {kl:g}", f"gold at a KL of {kl:g} nats", unit, derive=read)
+
+
 BINS = 20
 MANY = 4
 """More curves than this are drawn without bands, which would hide each other."""
@@ -68,15 +91,15 @@ def best_of_n(results: Results, arm: str, point: int = 0) -> Curves:
 def policy(results: Results, arm: str, point: int = 0) -> Curves:
     """Of an arm's PPO at a point of the axis, without the steps before it moved.
 
-    The proxy is 0 on the reference by construction; gold's zero is what the reference's
-    samples were worth before, seed by seed.
+    Zero is what samples of the reference were worth before, seed by seed.
     """
-    kl, gold, proxy, start = (results.of(m.name, arm)[point] for m in POLICY)
+    kl, gold, proxy, start, zero = (results.of(m.name, arm)[point] for m in POLICY)
     moved = (kl > 1e-6).all(axis=0)
     if not moved.any():
         raise ConfigError(f"PPO of {arm}: the policy of some seed never leaves the reference")
     d = scaling.distance(kl[:, moved].T)
-    return Curves(d, (gold[:, moved] - start[:, None]).T, proxy[:, moved].T, False)
+    rise = lambda x, first: (x[:, moved] - first[:, None]).T
+    return Curves(d, rise(gold, start), rise(proxy, zero), False)
 
 
 def panel(

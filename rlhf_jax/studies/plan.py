@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from rlhf_jax import config as cfg
+from rlhf_jax import rundir
 from rlhf_jax.config import Config, ConfigError
 from rlhf_jax.study import Study, field_at, replaced
 from rlhf_jax.validate import validate
@@ -45,6 +46,18 @@ class Chunk(NamedTuple):
 
 def place(config: Config) -> Path:
     return Path(config.run.directory) / config.name
+
+
+def done(config: Config) -> bool:
+    """Did this very run end?
+
+    Raises: `ConfigError` where the directory holds a finished run with other settings, which a
+      study that was edited since would otherwise show under its new ones.
+    """
+    if not finished(place(config)):
+        return False
+    rundir.claim(config)
+    return True
 
 
 def finished(directory: Path) -> bool:

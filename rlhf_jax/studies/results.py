@@ -13,7 +13,7 @@ from rlhf_jax.report import records
 from rlhf_jax.report.drawing import Panel
 from rlhf_jax.report.records import Record
 from rlhf_jax.studies import plan
-from rlhf_jax.studies.plan import Chunk, finished
+from rlhf_jax.studies.plan import Chunk
 from rlhf_jax.study import Metric, Study
 from rlhf_jax.verdict import Measured
 
@@ -85,7 +85,7 @@ def read(study: Study, root: Path) -> Results:
     by_arm: dict[str, list[Chunk]] = {}
     for chunk in plan.chunks(study, root):
         by_arm.setdefault(chunk.arm, []).append(chunk)
-    done = {a: c for a, c in by_arm.items() if all(finished(x.directory) for x in c)}
+    done = {a: c for a, c in by_arm.items() if all(plan.done(x.config) for x in c)}
     if not done:
         raise ConfigError(f"{study.name}: no arm of it is finished under {root / study.name}")
     values: dict[str, dict[str, np.ndarray]] = {m.name: {} for m in study.metrics}

@@ -18,7 +18,7 @@ from rlhf_jax import loop
 from rlhf_jax.config import Config
 from rlhf_jax.pipeline import Pipeline, same_program
 from rlhf_jax.studies import costs
-from rlhf_jax.studies.plan import Chunk, finished, place
+from rlhf_jax.studies.plan import Chunk, done, place
 
 PROGRAMS = 4
 """Runs whose compiled programs are kept for those to come."""
@@ -40,11 +40,11 @@ class Runner:
         Raises: as `loop.run`.
         """
         for i, chunk in enumerate(chunks):
-            if chunk.base is not None and not finished(place(chunk.base)):
+            if chunk.base is not None and not done(chunk.base):
                 _say(f"base model {chunk.base.name}")
                 with _measured(folder, self.root, place(chunk.base), 1, self.session):
                     pretrain(chunk.base, self.command)
-            if not finished(chunk.directory):
+            if not done(chunk.config):
                 _say(f"run {i + 1} of {len(chunks)}: {_what(chunk, self.root)}")
                 with _measured(folder, self.root, chunk.directory, chunk.members, self.session):
                     self._one(chunk.config)

@@ -179,12 +179,10 @@ def score(model: Scalar, panel: Panel, episode: Episode, how: str) -> Array:
     each = scores(model, panel.judges, episode)
     if how == "worst_case":
         return aggregate.worst_case(each)
-    mean = mixture_reward.expected(each, panel.log_prior)
+    share = jnp.exp(panel.log_prior)
     if how == "mean":
-        return mean
-    return mean - panel.doubt * mixture_reward.expected(
-        jnp.square(each - mean[None]), panel.log_prior
-    )
+        return aggregate.mean(each, share)
+    return aggregate.uncertainty_weighted(each, panel.doubt, share)
 
 
 def _distributed(model: Scalar, panel: Panel, episode: Episode, how: str) -> Array:

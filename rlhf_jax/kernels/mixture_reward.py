@@ -7,7 +7,8 @@ The likelihood that rises (up to the noise of the members' optimiser) is
   log p(answers) = Σ_p log Σ_m π_m Π_{n of p} P(y_n | r_m)^{w_n}.
 
 `ensemble.by_group` is the E step, the fit of its members the M step. What to do with the rewards
-is a choice: `ops.aggregate.worst_case` is MaxMin, `expected` the utility that the majority wins.
+is a choice: `ops.aggregate.worst_case` is MaxMin, the `mean` by their shares the utility that the
+majority wins.
 """
 
 from __future__ import annotations
@@ -41,8 +42,3 @@ def shares(belongs: Array, who: Array, weight: Array) -> Array:
     total = jnp.sum(belongs * spoke[:, None], axis=0)
     even = jnp.full(belongs.shape[1], 1.0 / belongs.shape[1])
     return jnp.where(jnp.sum(spoke) > 0, total / jnp.maximum(jnp.sum(spoke), 1.0), even)
-
-
-def expected(scores: Array, log_prior: Array) -> Array:
-    """Σ_m π_m r_m(x): scores [M, …] → […]."""
-    return jnp.tensordot(jnp.exp(log_prior), scores, axes=1, precision="highest")

@@ -25,9 +25,14 @@ def standardise(scores: Array, reference: Array) -> Array:
     return (scores - mean) / jnp.maximum(jnp.std(reference, axis=1), 1e-6).reshape(wide)
 
 
-def mean(scores: Array) -> Array:
-    """R(x) = (1/k) Σ_i r_i(x). [k, …] → […]. Coste et al. 2023, arXiv 2310.02743."""
-    return jnp.mean(scores, axis=0)
+def mean(scores: Array, share: Array | None = None) -> Array:
+    """R(x) = Σ_i π_i r_i(x), π = 1/k if None. [k, …] → […]. Coste et al. 2023, arXiv 2310.02743.
+
+    With π the shares of groups of people it is the utility that the majority wins.
+    """
+    if share is None:
+        return jnp.mean(scores, axis=0)
+    return jnp.tensordot(share, scores, axes=1, precision="highest")
 
 
 def worst_case(scores: Array) -> Array:
@@ -39,10 +44,11 @@ def worst_case(scores: Array) -> Array:
     return jnp.min(scores, axis=0)
 
 
-def uncertainty_weighted(scores: Array, doubt: Array | float) -> Array:
-    """R(x) = r̄(x) − λ (1/k) Σ_i (r_i(x) − r̄(x))². [k, …] → […].
+def uncertainty_weighted(scores: Array, doubt: Array | float, share: Array | None = None) -> Array:
+    """R(x) = r̄(x) − λ Σ_i π_i (r_i(x) − r̄(x))², π = 1/k if None. [k, …] → […].
 
     Coste et al. 2023, arXiv 2310.02743: the variance has 1/k, not 1/(k − 1), so that
     one member alone has none. `doubt` is λ ≥ 0, per unit of reward; it may be traced.
     """
-    return jnp.mean(scores, axis=0) - doubt * jnp.var(scores, axis=0)
+    centre = mean(scores, share)
+    return centre - doubt * mean(jnp.square(scores - centre[None]), share)

@@ -7,7 +7,6 @@ import pytest
 from bag import LIKELIHOOD, V, answers, member, start, told
 
 from rlhf_jax.kernels import ensemble, mixture_reward
-from rlhf_jax.ops.aggregate import worst_case
 
 
 def test_responsibilities_of_two_people_by_hand():
@@ -24,14 +23,6 @@ def test_responsibilities_of_two_people_by_hand():
     np.testing.assert_allclose(jnp.exp(evidence), [0.21, 0.25, 1], rtol=1e-5)
     share = mixture_reward.shares(belongs, who, weight)
     np.testing.assert_allclose(share, (np.asarray(belongs)[0] + [0.25, 0.75]) / 2, rtol=1e-5)
-
-
-def test_the_expected_reward_weighs_by_share_and_maxmin_takes_the_worst_served():
-    scores = jnp.asarray([[1.0, 0.2], [-1.0, 0.1]])
-    np.testing.assert_allclose(
-        mixture_reward.expected(scores, jnp.log(jnp.asarray([0.8, 0.2]))), [0.6, 0.18], rtol=1e-5
-    )
-    assert int(jnp.argmax(worst_case(scores))) == 1
 
 
 def test_two_groups_that_want_opposite_things_are_told_apart_where_one_reward_fails():

@@ -18,6 +18,15 @@ def test_the_three_rules_on_three_members():
     np.testing.assert_allclose(uncertainty_weighted(SCORES, 0.5), [2 - 1 / 3, -4], atol=1e-6)
 
 
+def test_members_that_stand_for_more_people_weigh_more():
+    # Shares ½, ¼, ¼: means 0.5 + 0.5 + 0.75 and 2 − 0.5 − 0.5; variances of the first column
+    # ½ · 0.75² + ¼ · 0.25² + ¼ · 1.25² = 0.6875, of the second ½ · 9 + ½ · 9 = 9.
+    share = jnp.asarray([0.5, 0.25, 0.25])
+    np.testing.assert_allclose(mean(SCORES, share), [1.75, 1.0], rtol=1e-6)
+    got = uncertainty_weighted(SCORES, 2.0, share)
+    np.testing.assert_allclose(got, [1.75 - 2 * 0.6875, 1.0 - 2 * 9.0], rtol=1e-6)
+
+
 def test_one_member_is_itself_under_every_rule():
     for rule in (mean, worst_case, lambda s: uncertainty_weighted(s, 3.0)):
         np.testing.assert_array_equal(rule(SCORES[:1]), SCORES[0])

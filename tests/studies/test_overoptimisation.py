@@ -37,8 +37,9 @@ def made(ns: np.ndarray = NS, start: float = -0.6) -> Results:
         "bestofn_scores": 0.1 + 1.5 * d,
         "policy_kl": steps**2,
         "policy_gold": start + law,
-        "policy_scores": 1.4 * steps,
+        "policy_scores": 0.1 + 1.4 * steps,
         "policy_start": np.full((3, SEEDS), start),
+        "policy_zero": np.full((3, SEEDS), 0.1),
     }
     study = make_study(expectations=())
     return Results(study, ("plain",), {k: {"plain": v} for k, v in values.items()}, {}, "", "")

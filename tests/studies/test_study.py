@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 from making import make_study
 
-from rlhf_jax.config import Collect, Config, ConfigError, Human, Model, Pretrain, Reward
+from rlhf_jax import rundir
+from rlhf_jax.config import PPO, Collect, Config, ConfigError, Human, Model, Pretrain, Reward
 from rlhf_jax.expectations import Differs, Trend
 from rlhf_jax.studies import plan, verdicts
 from rlhf_jax.study import Axis, Metric, Quick, Study, quickened, replaced
@@ -45,9 +46,9 @@ def test_several_fields_can_move_together() -> None:
 
 def test_sections_and_names_can_be_points() -> None:
     shapes = (Model(width=16, heads=2), Model(width=32, heads=2))
-    axis = Axis("reward.model", shapes, "width", at=(16.0, 32.0), scale="log")
+    axis = Axis("model", shapes, "width", at=(16.0, 32.0), scale="log")
     study = make_study(axis=axis, expectations=())
-    assert plan.chunks(study, ROOT)[1].config.reward.model == shapes[1]
+    assert plan.chunks(study, ROOT)[1].config.model == shapes[1]
     assert axis.titles == ("16", "32")
     names = Axis("reward.aggregate", ("mean", "worst_case"), "aggregation")
     assert names.titles == ("mean", "worst_case")
@@ -158,3 +159,23 @@ def test_study_type_is_frozen() -> None:
     with pytest.raises(dataclasses.FrozenInstanceError):
         make_study().seeds = 3  # type: ignore[misc]
     assert isinstance(make_study(), Study)
+
+
+def test_a_finished_run_with_other_settings_is_refused_and_never_shown(tmp_path: Path) -> None:
+    study = make_study(axis=None, expectations=())
+    config = plan.chunks(study, tmp_path)[0].config
+    assert not plan.done(config)
+    rundir.claim(config)
+    assert not plan.done(config)
+    (plan.place(config) / "metadata.json").write_text('{"finished": "now"}')
+    assert plan.done(config)
+    edited = dataclasses.replace(config, ppo=PPO(kl_weight=0.7))
+    with pytest.raises(ConfigError, match=r"holds a run with other settings: ppo\.kl_weight"):
+        plan.done(edited)
+
+
+def test_an_arm_that_an_analysis_needs_may_be_left_out() -> None:
+    expectation = Differs("of the analysis", "plain", 0.0, "higher")
+    said = verdicts.judged(make_study(expectations=(expectation,)), {}, deals=1)
+    assert said.unjudged == (expectation,)
+    assert said.verdicts == ()

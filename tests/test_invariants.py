@@ -107,7 +107,7 @@ def test_the_reference_survives_the_policy(of_two: list[dict]) -> None:
     base = jax.tree.map(lambda x: x[0], state.base.params)
     jax.tree.map(np.testing.assert_array_equal, base, state.reference)
     moved = jax.tree.map(
-        lambda a, b: float(np.abs(a[0] - b).max()), state.ppo.policy.params, state.reference
+        lambda a, b: float(np.abs(a[0] - b).max()), state.learner.policy.params, state.reference
     )
     assert max(jax.tree.leaves(moved)) > 0
 
@@ -128,7 +128,7 @@ def test_every_stage_compiles_in_its_first_call_only() -> None:
         programs = compiled.count(COMPILED) - before
         assert programs == 0 or call.stage not in seen, f"{call.stage} compiled again"
         seen.setdefault(call.stage, programs)
-    assert all(seen[stage] > 0 for stage in ("pretrain", "collect", "reward", "measure", "ppo"))
+    assert all(seen[stage] > 0 for stage in ("pretrain", "collect", "reward", "measure", "policy"))
 
 
 def test_keys_of_a_seed_are_the_same_at_every_grid_point() -> None:

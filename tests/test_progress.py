@@ -10,9 +10,9 @@ import pytest
 from rlhf_jax import progress
 from rlhf_jax.progress import Progress, numbers
 
-WORK = [("pretrain", 0, 10)] * 2 + [("collect", 0, 0)] + [("ppo", 0, 5)] * 3
-PPO_ROW = {
-    "stage": "ppo",
+WORK = [("pretrain", 0, 10)] * 2 + [("collect", 0, 0)] + [("policy", 0, 5)] * 3
+POLICY_ROW = {
+    "stage": "policy",
     "round": 0,
     "step": 4,
     "objective/gold": [1.0, 2.0],
@@ -22,12 +22,12 @@ PPO_ROW = {
 
 
 def test_the_numbers_that_matter_are_means_over_the_population():
-    assert numbers("ppo", PPO_ROW) == "gold 1.5  proxy 0.25  KL 3.5"
+    assert numbers("policy", POLICY_ROW) == "gold 1.5  proxy 0.25  KL 3.5"
 
 
 def test_a_stage_without_numbers_and_a_row_without_them_say_nothing():
-    assert numbers("base", PPO_ROW) == ""
-    assert numbers("ppo", {"step": 3}) == ""
+    assert numbers("base", POLICY_ROW) == ""
+    assert numbers("policy", {"step": 3}) == ""
 
 
 @pytest.fixture
@@ -60,22 +60,28 @@ def test_off_a_terminal_every_stage_ends_in_a_plain_line(clock, plain):
     assert said[0] == "   2.0s  pretrain, round 1 step 1: 5.0 steps/s  nll 3"
     assert said[1] == "   4.0s  pretrain, round 1 step 11: 5.0 steps/s  nll 3"
     assert said[2] == "   6.0s  collect, round 1:"
-    assert said[3].startswith("  12.0s  ppo, round 1 step 26: 2.5 steps/s")
+    assert said[3].startswith("  12.0s  policy, round 1 step 26: 2.5 steps/s")
     assert not any("\x1b" in line for line in said)
 
 
 def test_a_long_stage_is_said_now_and_then(clock, plain):
-    work = [("ppo", 0, 1)] * 100
+    work = [("policy", 0, 1)] * 100
     with Progress(work, 0) as shown:
         for i in range(100):
             clock[0] += 1.0
-            shown.ends(i, 1.0, PPO_ROW)
+            shown.ends(i, 1.0, POLICY_ROW)
     assert 15 <= len(plain()) <= 25
 
 
 def test_the_time_left_is_the_median_call_of_each_stage_still_to_come(clock, plain):
-    work = [("pretrain", 0, 1), ("ppo", 0, 1), ("ppo", 0, 1), ("ppo", 0, 1), ("ppo", 1, 1)]
-    row = {"stage": "ppo", "step": 0}
+    work = [
+        ("pretrain", 0, 1),
+        ("policy", 0, 1),
+        ("policy", 0, 1),
+        ("policy", 0, 1),
+        ("policy", 1, 1),
+    ]
+    row = {"stage": "policy", "step": 0}
     with Progress(work, 0) as shown:
         said = []
         for i, seconds in enumerate((5.0, 30.0, 10.0, 10.0)):
@@ -88,9 +94,9 @@ def test_the_time_left_is_the_median_call_of_each_stage_still_to_come(clock, pla
 
 
 def test_rounds_are_counted_from_one(clock, plain):
-    with Progress([("ppo", 2, 5)], 0) as shown:
-        shown.ends(0, 1.0, PPO_ROW)
-    assert "ppo, round 3 step 5:" in plain()[0]
+    with Progress([("policy", 2, 5)], 0) as shown:
+        shown.ends(0, 1.0, POLICY_ROW)
+    assert "policy, round 3 step 5:" in plain()[0]
 
 
 class Terminal(io.StringIO):
@@ -105,10 +111,10 @@ def test_on_a_terminal_one_line_is_redrawn_with_stage_share_and_numbers(monkeypa
     monkeypatch.setenv("COLUMNS", "160")
     with Progress(WORK, 3) as shown:
         shown.starts(3)
-        shown.ends(3, 2.0, PPO_ROW)
+        shown.ends(3, 2.0, POLICY_ROW)
         shown._live.refresh()
     text = screen.getvalue()
-    assert "ppo, round 1" in text
+    assert "policy, round 1" in text
     assert "67%" in text  # four of six calls, three of them made by an earlier start
     assert "gold 1.5" in text
     assert "4 s left" in text

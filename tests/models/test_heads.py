@@ -137,13 +137,13 @@ def one(*symbols: int) -> Episode:
 def test_the_reward_is_the_scalar_that_has_just_read_eos(phi):
     x = one(A, B, EOS)
     # s_0 has read the prompt, s_3 = (A, B, EOS).
-    assert reward(phi, x)[0] == pytest.approx(float(values(phi, x)[0, 3]), rel=1e-5)
+    assert reward(phi, x)[0] == pytest.approx(float(values(phi, x)[0, 3]), rel=1e-5, abs=1e-5)
     assert abs(float(reward(phi, one(A, B, C))[0] - reward(phi, x)[0])) > 1e-3
 
 
 def test_the_reward_of_a_response_without_end_has_read_its_last_token(phi):
     x = one(A, B, C, C, A)
-    assert reward(phi, x)[0] == pytest.approx(float(values(phi, x)[0, T]), rel=1e-5)
+    assert reward(phi, x)[0] == pytest.approx(float(values(phi, x)[0, T]), rel=1e-5, abs=1e-5)
     assert abs(float(reward(phi, one(A, B, C, C, B))[0] - reward(phi, x)[0])) > 1e-3
 
 

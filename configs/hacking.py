@@ -5,15 +5,16 @@
 The people compare rated words only, so nobody ever told the reward model what gibberish is
 worth, and almost nothing holds the policy to words.
 
-Result (2026-11-23): proxy +3.50 ± 0.61 while gold falls from −0.62 to −1.00, change
-−0.37 ± 0.04 (95 % over 8 seeds), after a peak of 0.56 ± 0.83 at iteration 10.
+Cost: about 3½ minutes on 2 CPU cores. Result (2026-11-23, 16 seeds): proxy +4.05 ± 0.46; gold rises
+from −0.60 to 0.89 ± 0.67 at iteration 15 and then falls to −1.00, gibberish, in 15 of 16 seeds. One
+seed ends on real words (2.07), which makes the mean at the end −0.81 ± 0.41.
 """
 
 from rlhf_jax.config import PPO, Adam, Collect, Config, Pretrain, Reward
 
 config = Config(
     name="hacking",
-    seeds=8,
+    seeds=16,
     rounds=1,
     pretrain=Pretrain(epochs=10),
     collect=Collect(mode="offline", budget=12288),

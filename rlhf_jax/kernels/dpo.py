@@ -20,10 +20,10 @@ import jax.numpy as jnp
 from rlhf_jax.config import DPO
 from rlhf_jax.feedback.comparison import Comparison, bradley_terry
 from rlhf_jax.kernels.learner import Learner, descend, optimiser, position, start
-from rlhf_jax.kernels.sampling import chosen, log_distribution
+from rlhf_jax.kernels.sampling import sequence_log_probs
 from rlhf_jax.models.heads import Policy
 from rlhf_jax.transforms import minibatches, repeat
-from rlhf_jax.types import Array, Episode, Kernel, Key, Metrics, Params
+from rlhf_jax.types import Array, Kernel, Key, Metrics, Params
 
 
 class State(NamedTuple):
@@ -39,16 +39,11 @@ class Pairs(NamedTuple):
     reference_b: Array
 
 
-def log_probs(policy: Policy, params: Params, x: Episode) -> Array:
-    """[N]: log π(x | prompt), the sum over tokens, at temperature 1."""
-    return jnp.sum(chosen(log_distribution(policy, params, x), x), axis=1)
-
-
 def pair(policy: Policy, reference: Params, answers: Comparison) -> Pairs:
     return Pairs(
         answers,
-        log_probs(policy, reference, answers.a),
-        log_probs(policy, reference, answers.b),
+        sequence_log_probs(policy, reference, answers.a),
+        sequence_log_probs(policy, reference, answers.b),
     )
 
 
@@ -72,7 +67,7 @@ def kernel(policy: Policy, steps: int) -> Kernel:
     def objective(params: Params, hp: DPO, batch: Pairs) -> tuple[Array, Metrics]:
         answers = batch.answers
         both = jax.tree.map(lambda a, b: jnp.concatenate([a, b]), answers.a, answers.b)
-        log_a, log_b = jnp.split(log_probs(policy, params, both), 2)
+        log_a, log_b = jnp.split(sequence_log_probs(policy, params, both), 2)
         ratio_a, ratio_b = log_a - batch.reference_a, log_b - batch.reference_b
         if hp.loss == "ipo":
             each = identity_preference(ratio_a - ratio_b, answers.label, hp.kl_weight)

@@ -13,7 +13,7 @@ from rlhf_jax.config import Evaluate, Human
 from rlhf_jax.config import World as WorldSettings
 from rlhf_jax.kernels.collect import corpus_episodes, plain, prompts, triggered
 from rlhf_jax.kernels.ensemble import Panel, Scale
-from rlhf_jax.kernels.sampling import chosen, log_distribution, sample
+from rlhf_jax.kernels.sampling import chosen, log_distribution, sample, sequence_log_probs
 from rlhf_jax.models.heads import Policy
 from rlhf_jax.ops import divergences
 from rlhf_jax.ops.statistics import correlation
@@ -180,10 +180,3 @@ def kernel(policy: Policy, score: Score, world: World, hparams: Evaluate, tilt: 
         return jnp.sum(jnp.exp(mine) * (mine - best))
 
     return Kernel(init, step)
-
-
-def sequence_log_probs(
-    policy: Policy, params: Params, x: Episode, temperature: Array | float = 1.0
-) -> Array:
-    """[B]: log π(x | prompt), nats, at this temperature."""
-    return jnp.sum(chosen(log_distribution(policy, params, x, temperature), x), axis=1)

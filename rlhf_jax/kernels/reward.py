@@ -97,9 +97,12 @@ def answers(model: Scalar, kind: Kind, noise: str) -> Likelihood:
         x = kind.episodes(told.answers)
         n, k = x.tokens.shape[:2]
         flat = jax.tree.map(lambda leaf: leaf.reshape(n * k, *leaf.shape[2:]), x)
-        # Two readings of one network: the compiler drops the one that a kind does not use.
-        rewards = reward(model, params.model, flat).reshape(n, k)
+        # Where only wholes are spoken of the compiler drops the prefixes, and with them the work.
         states = model.values(params.model, flat).reshape(n, k, -1)
+        if kind.steps:
+            rewards = jnp.take_along_axis(states, ended(x)[..., None], axis=-1)[..., 0]
+        else:
+            rewards = reward(model, params.model, flat).reshape(n, k)
         human = {
             "standard": lambda: STANDARD,
             "known": lambda: STANDARD._replace(lapse=told.lapse, flip=told.flip),

@@ -91,3 +91,10 @@ def chosen(distribution: Array, episode: Episode) -> Array:
     """[B, T]: log π(a_t | s_t), 0 after the end."""
     logps = jnp.take_along_axis(distribution, episode.tokens[..., None], axis=-1)[..., 0]
     return jnp.where(episode.mask, logps, 0.0)
+
+
+def sequence_log_probs(
+    policy: Policy, params: Params, episode: Episode, temperature: Array | float = 1.0
+) -> Array:
+    """[B]: log π(x | prompt), nats, at this temperature."""
+    return jnp.sum(chosen(log_distribution(policy, params, episode, temperature), episode), axis=1)

@@ -11,6 +11,7 @@ from tiny import EOS, LANGUAGE, PAD, SHAPE, A, B, C, finish, prompts, sharp
 from rlhf_jax.config import Evaluate, Human
 from rlhf_jax.config import World as Settings
 from rlhf_jax.kernels import collect, ensemble, evaluate
+from rlhf_jax.kernels.sampling import sequence_log_probs
 from rlhf_jax.models import heads
 from rlhf_jax.types import Episode
 from rlhf_jax.worlds import probe
@@ -21,7 +22,7 @@ POLICY = heads.policy(SHAPE, WORLD.language)
 THETA = sharp(jax.jit(POLICY.init)(jax.random.key(0)))
 ROWS = jnp.arange(16)
 EVERY = collect.corpus_episodes(WORLD, ROWS)
-log_probs = jax.jit(lambda theta: evaluate.sequence_log_probs(POLICY, theta, EVERY))
+log_probs = jax.jit(lambda theta: sequence_log_probs(POLICY, theta, EVERY))
 
 
 # --- the policy

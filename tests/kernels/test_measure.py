@@ -14,9 +14,10 @@ from tiny import SHAPE, sharp
 
 from rlhf_jax.config import Evaluate, Human
 from rlhf_jax.config import World as Settings
-from rlhf_jax.kernels import collect, ensemble, evaluate, measure
+from rlhf_jax.kernels import collect, ensemble, measure
 from rlhf_jax.kernels.learner import Learner
 from rlhf_jax.kernels.reward import Fitted
+from rlhf_jax.kernels.sampling import sequence_log_probs
 from rlhf_jax.models import heads
 from rlhf_jax.types import Episode, Kernel
 from rlhf_jax.worlds import probe
@@ -146,7 +147,7 @@ POLICY = heads.policy(SHAPE, WORLD.language)
 THETA = sharp(jax.jit(POLICY.init)(jax.random.key(0)))
 ROWS = jnp.arange(16)
 EVERY = collect.corpus_episodes(WORLD, ROWS)
-log_probs = jax.jit(lambda theta: evaluate.sequence_log_probs(POLICY, theta, EVERY))
+log_probs = jax.jit(lambda theta: sequence_log_probs(POLICY, theta, EVERY))
 
 
 def oracle(params: jax.Array, x: Episode) -> jax.Array:

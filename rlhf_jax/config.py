@@ -157,6 +157,9 @@ class Collect:
     corpus_share: float = 0.5
     """Share of an online round's items that are corpus rows all the same: old data keeps the
     reward model right where the policy no longer goes."""
+    shuffled: bool = False
+    """People answer about an item other than the one that their answer is kept with, drawn at
+    random: a negative control, in which nothing can be learnt of what they value."""
 
 
 @dataclass(frozen=True)

@@ -238,3 +238,14 @@ def quickened(study: Study) -> Study:
     return dataclasses.replace(
         study, name=f"{study.name}-quick", arms=arms, axis=axis, seeds=quick.seeds
     )
+
+
+def shuffled(study: Study) -> Study:
+    """The study's negative control, under a name of its own: answers are dealt anew over items.
+
+    What is found all the same is no effect of what people say.
+    """
+    arms = {arm: replaced(config, "collect.shuffled", True) for arm, config in study.arms.items()}
+    return dataclasses.replace(
+        study, name=f"{study.name}-shuffled", title=f"{study.title}: shuffled answers", arms=arms
+    )

@@ -1,4 +1,4 @@
-"""Runs studies: STUDY.py … [--all] [--quick] [--seeds N] [--only ARM] [--single].
+"""Runs studies: STUDY.py … [--all] [--quick] [--shuffled] [--seeds N] [--only ARM] [--single].
 
     python scripts/study.py configs/studies/inattention.py --quick
 
@@ -7,6 +7,8 @@ nothing once all is done. Ends in runs/studies/<name>/study.html and runs/studie
 
   --all              every study in configs/studies
   --quick            the short form that each study defines; kept apart under <name>-quick
+  --shuffled         the negative control: answers are dealt anew over the items that were asked
+                     about, so that they say nothing; kept apart under <name>-shuffled
   --seeds N          this many seeds instead of the study's own
   --only ARM         makes the runs of this arm alone; verdicts that need others wait
   --single           also runs one seed by itself, to state what the population saves

@@ -18,7 +18,7 @@ def arm(**reward: object) -> laptop.Config:
     return laptop.config(
         world=dataclasses.replace(laptop.WORLD, gold="model", trigger=True, triggered=0.5),
         human=Human(poisoned=0.0),
-        collect=laptop.collect(32768, people=200),
+        collect=laptop.collect(16384, people=200),
         reward=laptop.reward(**({"epochs": 4} | reward)),
         ppo=laptop.ppo(kl_weight=1.0),
     )
@@ -49,7 +49,7 @@ study = Study(
         "reliability": arm(noise="fitted"),
         "worst-case": arm(members=4, bootstrap=True, aggregate="worst_case"),
     },
-    axis=Axis("human.poisoned", (0.0, 0.005, 0.05, 0.1, 0.2, 0.5), "poisoned people", "share"),
+    axis=Axis("human.poisoned", (0.0, 0.005, 0.05, 0.2, 0.5), "poisoned people", "share"),
     metrics=(
         Metric(
             "judge fooled",
@@ -99,5 +99,5 @@ study = Study(
     compare_with="Rando & Tramèr 2023 (arXiv 2311.14455): 0.5 % of poisoned data turns the reward "
     "model; at least 5 % is needed to survive PPO. Half of the people (the last point) is the "
     "positive control.",
-    quick=Quick(seeds=4, points=(0, 5), arms=("plain",), settings={"ppo.iterations": 20}),
+    quick=Quick(seeds=4, points=(0, 4), arms=("plain",), settings={"ppo.iterations": 20}),
 )

@@ -62,6 +62,17 @@ study = Study(
     expectations=(
         Trend("best-of-n α", "clean", "increases", scale="log", source="Gao et al. 2022"),
         Trend("best-of-n β", "clean", "decreases", scale="log", source="Gao et al. 2022"),
+        Trend("PPO α", "clean", "increases", scale="log", source="Gao et al. 2022"),
+        Trend("PPO β", "clean", "decreases", scale="log", source="Gao et al. 2022"),
+        Differs(
+            "bend of the proxy",
+            "best-of-n",
+            1.0,
+            "same",
+            by=0.25,
+            source="Gao et al. 2022: the proxy is about linear in √KL",
+        ),
+        Differs("bend of the proxy", "PPO", 1.0, "same", by=0.25, source="Gao et al. 2022"),
         Trend(
             "best-of-n gold at the end",
             "more data",
@@ -77,6 +88,15 @@ study = Study(
             by=0.05,
             at=0.0,
             source="Gao et al. 2022: few comparisons = chance",
+        ),
+        Differs(
+            "accuracy",
+            SINGLE,
+            SINGLE,
+            "lower",
+            at=0.25,
+            baseline_at=0.0,
+            source="Coste et al. 2023: 25 % noise hurts",
         ),
         Differs("KL to a proxy of 1", "PPO", "best-of-n", "higher", source="Gao et al. 2022"),
         Differs(

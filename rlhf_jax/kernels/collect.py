@@ -146,11 +146,15 @@ def kernel(policy: Policy, world: World, kind: Kind, hparams: Collect, rounds: i
         return x._replace(prompts=jax.tree.map(put, bad, x.prompts))
 
     def ask(asked: Asked, key: Key) -> tuple[Any, Array]:
-        draw_key, see_key, answer_key, who_key = jax.random.split(key, 4)
+        draw_key, see_key, answer_key, who_key, deal_key = jax.random.split(key, 5)
         x = draw(asked, draw_key)
         x = jax.tree.map(lambda leaf: jnp.repeat(leaf, hparams.repeats, axis=0), x)
         who = assign(jnp.zeros(hparams.people), items, hparams.repeats, who_key).reshape(-1)
         seen = perceive(asked, poison(asked, x, who), who, see_key)
+        if hparams.shuffled:
+            dealt = jax.random.permutation(deal_key, answers)
+            steps = None if seen.steps is None else seen.steps[dealt]
+            seen = seen._replace(values=seen.values[dealt], steps=steps)
         said = kind.ask(person(asked.human), seen, answer_key)
         about = kind.episodes(said)
         rows = jax.vmap(jax.vmap(world.row))(about.tokens, about.mask)

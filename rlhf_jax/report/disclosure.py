@@ -122,6 +122,8 @@ def _shown(record: Record) -> str:
     what += "read or written by people in each round, for each seed"
     if c.get("collect.repeats", 1) > 1:
         what += f", each item by {c['collect.repeats']} of them"
+    if c.get("collect.shuffled", False):
+        what += ", and the answers then dealt anew over the items, so that they say nothing"
     if c.get("collect.mode") == "offline":
         return f"{what}: rated training words; nothing the policy said."
     share = c.get("collect.corpus_share", 0)

@@ -73,7 +73,7 @@ def analyse(results: Results) -> Analysis:
             flips = {"a quarter turned round": [0.0] * len(grid) + [1.0] * len(grid)}
             more = {name: 2 * values for name, values in size.items()} | flips
             tables.append(over.moves("How those of best-of-n move, noise among them", both, more))
-    return Analysis(panels, tables, _measured(bon, rl, laws))
+    return Analysis(panels, tables, _measured(bon, rl, laws, rl_laws))
 
 
 def _noisy(results: Results) -> dict[str, Fit]:
@@ -85,14 +85,15 @@ def _noisy(results: Results) -> dict[str, Fit]:
 
 
 def _measured(
-    bon: dict[str, Curves], rl: dict[str, Curves], laws: dict[str, Fit]
+    bon: dict[str, Curves], rl: dict[str, Curves], laws: dict[str, Fit], rl_laws: dict[str, Fit]
 ) -> dict[str, Measured]:
     """Numbers by seed that the study's expectations speak of."""
     out = {}
     widths = [w for w in WIDTHS if proxy_name(w, 2048) in laws]
-    fits = {"clean": [laws[proxy_name(w, 2048)] for w in widths]}
-    by_width = over.by_seed("width of the proxy", widths, fits)
-    out["best-of-n α"], out["best-of-n β"] = by_width["alpha"], by_width["beta"]
+    for optimiser, fits in (("best-of-n", laws), ("PPO", rl_laws)):
+        mine = {"clean": [fits[proxy_name(w, 2048)] for w in widths]}
+        by_width = over.by_seed("width of the proxy", widths, mine)
+        out[f"{optimiser} α"], out[f"{optimiser} β"] = by_width["alpha"], by_width["beta"]
     data = [n for n in DATA if proxy_name(32, n) in bon]
     end = {a: c.gold[-1:] for a, c in bon.items()}
     more = {"more data": np.concatenate([end[proxy_name(32, n)] for n in data])}
@@ -101,12 +102,21 @@ def _measured(
         "comparisons", data, more | {a: flat(v) for a, v in end.items()}
     )
     fall = {a: c.gold.max(axis=0, keepdims=True) - c.gold[-1:] for a, c in bon.items()}
-    out["decline of best-of-n"] = Measured("the study", [0.0], fall)
-    spent = {
-        name: scaling.first_passage(c.proxy, c.d**2, [LEVEL])
-        for name, c in (("best-of-n", bon[SINGLE]), ("PPO", rl[SINGLE]))
-    }
-    out["KL to a proxy of 1"] = Measured("the study", [0.0], spent)
-    reached = {a: scaling.first_passage(c.d, c.gold, [REACH]) for a, c in rl.items()}
-    out["gold at √KL = 2"] = Measured("the study", [0.0], reached)
+    both = {"best-of-n": over.from_zero(bon[SINGLE]), "PPO": over.from_zero(rl[SINGLE])}
+    spent = {a: scaling.first_passage(c.proxy, c.d**2, [LEVEL]) for a, c in both.items()}
+    zeroed = {a: over.from_zero(c) for a, c in rl.items()}
+    reached = {a: scaling.first_passage(c.d, c.gold, [REACH]) for a, c in zeroed.items()}
+    for name, found in (
+        ("decline of best-of-n", fall),
+        ("KL to a proxy of 1", spent),
+        ("bend of the proxy", {a: _bend(c) for a, c in both.items()}),
+        ("gold at √KL = 2", reached),
+    ):
+        out[name] = Measured("the study", [0.0], found)
     return out
+
+
+def _bend(c: Curves) -> np.ndarray:
+    """[1, seeds]: the proxy's rise from half of `REACH` to it over its rise before; 1: a line."""
+    half, whole = scaling.first_passage(c.d, c.proxy, [REACH / 2, REACH])
+    return ((whole - half) / half)[None]

@@ -102,6 +102,12 @@ def policy(results: Results, arm: str, point: int = 0) -> Curves:
     return Curves(d, rise(gold, start), rise(proxy, zero), False)
 
 
+def from_zero(c: Curves) -> Curves:
+    """The curve with the reference as its first point, for `scaling.first_passage`."""
+    begin = lambda x: np.concatenate([np.zeros_like(x[:1]), x])
+    return Curves(begin(c.d), begin(c.gold), begin(c.proxy), c.matched)
+
+
 def panel(
     name: str,
     title: str,

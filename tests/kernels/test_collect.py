@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -281,3 +282,22 @@ def test_a_length_bias_changes_what_is_preferred_and_nobody_s_gold():
     d = second[rows(answers.a)] - second[rows(answers.b)]
     label = 2 * np.asarray(answers.label) - 1
     np.testing.assert_array_equal(label[d != 0], np.sign(d[d != 0]))
+
+
+# --- the negative control
+
+
+def test_shuffled_answers_are_those_of_other_items_of_the_same_round():
+    def asked(shuffled: bool):
+        settings = Collect(feedback="rating", budget=256, mode="offline", shuffled=shuffled)
+        kernel = collect.kernel(POLICY, WORLD, kind(settings, WORLD.language), settings, 1)
+        start = kernel.init(jax.random.key(1))
+        return jax.jit(kernel.step)(start, collect.Asked(THETA, Human(), PROBE))[0].answers
+
+    straight, dealt = asked(False), asked(True)
+    chex.assert_trees_all_equal(straight.x, dealt.x)
+    np.testing.assert_array_equal(np.sort(straight.rating), np.sort(dealt.rating))
+    gold = np.asarray(jax.vmap(WORLD.gold, (None, 0, 0))(PROBE, dealt.x.tokens, dealt.x.mask))
+    assert np.corrcoef(gold, straight.rating)[0, 1] > 0.9
+    # Of 256 independent pairs, beyond 0.2 with probability 0.1 %.
+    assert abs(np.corrcoef(gold, dealt.rating)[0, 1]) < 0.2

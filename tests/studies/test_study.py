@@ -12,7 +12,7 @@ from rlhf_jax import rundir
 from rlhf_jax.config import PPO, Collect, Config, ConfigError, Human, Model, Pretrain, Reward
 from rlhf_jax.expectations import Differs, Trend
 from rlhf_jax.studies import plan, verdicts
-from rlhf_jax.study import Axis, Metric, Quick, Study, quickened, replaced
+from rlhf_jax.study import Axis, Metric, Quick, Study, quickened, replaced, shuffled
 
 ROOT = Path("root")
 
@@ -87,6 +87,16 @@ def test_the_quick_form_is_a_study_of_its_own() -> None:
     (chunk,) = plan.chunks(short, ROOT)
     assert chunk.members == 4
     assert chunk.config.ppo.iterations == 5
+
+
+def test_the_control_is_a_study_of_its_own_in_which_only_the_answers_are_dealt_anew() -> None:
+    study = make_study()
+    control = shuffled(study)
+    assert control.name == "made-shuffled"
+    assert control.expectations == study.expectations
+    for arm, config in control.arms.items():
+        assert config.collect.shuffled
+        assert replaced(config, "collect.shuffled", False) == study.arms[arm]
 
 
 def test_replaced_changes_one_leaf_only() -> None:

@@ -1,6 +1,11 @@
 """B4: how far can a learnt reward be optimised before gold falls, and what moves that point?
 
 python scripts/study.py configs/studies/reward_hacking.py        # --quick: 4 seeds, 4 arms
+
+Two cores, 704 members: 40 minutes. α of best-of-n rises with the proxy's width (+0.90 [0.74, 1.06]
+from 8 to 64) and with the answers, β does not fall; PPO spends 4.4 [4.0, 4.7] nats more than
+best-of-n to raise the proxy by a deviation; the worst of four proxies lifts where best-of-n ends by
+0.67 [0.32, 1.02] (docs/studies.md).
 """
 
 import dataclasses
@@ -60,10 +65,10 @@ study = Study(
         *POLICY,
     ),
     expectations=(
-        Trend("best-of-n α", "clean", "increases", scale="log", source="Gao et al. 2022"),
-        Trend("best-of-n β", "clean", "decreases", scale="log", source="Gao et al. 2022"),
-        Trend("PPO α", "clean", "increases", scale="log", source="Gao et al. 2022"),
-        Trend("PPO β", "clean", "decreases", scale="log", source="Gao et al. 2022"),
+        Trend("best-of-n α", "clean answers", "increases", scale="log", source="Gao et al. 2022"),
+        Trend("best-of-n β", "clean answers", "decreases", scale="log", source="Gao et al. 2022"),
+        Trend("PPO α", "clean answers", "increases", scale="log", source="Gao et al. 2022"),
+        Trend("PPO β", "clean answers", "decreases", scale="log", source="Gao et al. 2022"),
         Differs(
             "bend of the proxy",
             "best-of-n",

@@ -40,7 +40,7 @@ class Interval(NamedTuple):
     """Seeds."""
 
     def __str__(self) -> str:
-        return f"{self.value:.3g} [{self.low:.3g}, {self.high:.3g}]"
+        return f"{self.value:.3g} [{self.low:.3g}, {self.high:.3g}]".replace("inf", "∞")
 
 
 def mean(scores: np.ndarray, axis: int = -1) -> np.ndarray:

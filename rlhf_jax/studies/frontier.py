@@ -56,7 +56,10 @@ def analyse(results: Results) -> Analysis:
             panels.append(over.panel(name, title, mine, law, unit=UNIT, proxy=True))
     grid = [(w, n) for w in WIDTHS for n in DATA if proxy_name(w, n) in laws]
     tables = [
-        over.coefficients("Best-of-n: the law of each proxy", laws),
+        over.coefficients(
+            "Best-of-n: the law of each proxy",  # a KL weight makes no other proxy
+            {a: law for a, law in laws.items() if not a.startswith("kl-")},
+        ),
         over.coefficients("PPO: the law of each proxy", rl_laws),
         over.foretold("Which law foretells PPO", {"PPO": rl[SINGLE]}, (RL, BON, SATURATING), REACH),
     ]
@@ -91,7 +94,7 @@ def _measured(
     out = {}
     widths = [w for w in WIDTHS if proxy_name(w, 2048) in laws]
     for optimiser, fits in (("best-of-n", laws), ("PPO", rl_laws)):
-        mine = {"clean": [fits[proxy_name(w, 2048)] for w in widths]}
+        mine = {"clean answers": [fits[proxy_name(w, 2048)] for w in widths]}
         by_width = over.by_seed("width of the proxy", widths, mine)
         out[f"{optimiser} α"], out[f"{optimiser} β"] = by_width["alpha"], by_width["beta"]
     data = [n for n in DATA if proxy_name(32, n) in bon]

@@ -159,7 +159,7 @@ def _draw(
             if len(curves) <= MANY:
                 plot.fill_between(x, mean - half, mean + half, color=hue, alpha=0.18, linewidth=0)
         if label in fits:
-            at = np.linspace(0.0, float(c.d.max()), 60)
+            at = np.linspace(0.0, float(_line(c, c.gold)[0].max()), 60)
             law = scaling.curve(fits[label], at)
             plot.plot(at, law.value, color=colour, linestyle=(0, (4, 3)), linewidth=1.1)
     plot.set_xlim(left=0.0)

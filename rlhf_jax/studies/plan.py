@@ -170,8 +170,8 @@ def _base(config: Config, root: Path) -> Config | None:
 
 
 def _print(config: Config) -> str:
-    settings: dict[str, Any] = {
-        k: v for k, v in cfg.leaves(config).items() if not k.startswith("run.")
-    }
+    """A name that is the same for equal base models, whatever else a configuration says."""
+    parts = ("world.", "model.", "pretrain.")
+    settings: dict[str, Any] = {k: v for k, v in cfg.leaves(config).items() if k.startswith(parts)}
     said = json.dumps(settings, sort_keys=True).encode()
     return f"{config.world.name}-{hashlib.sha256(said).hexdigest()[:10]}"

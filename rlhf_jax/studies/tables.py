@@ -161,23 +161,22 @@ def minus(text: str) -> str:
 
 
 def terminal(results: Results) -> RichTable:
-    """The main metric: points × arms."""
+    """The main metric: arms × points."""
     from rich import box
     from rich.table import Table as RichTable
 
     metric, study = results.study.metrics[0], results.study
+    axis = f" by {study.axis_name}" if study.axis else ""
     out = RichTable(
-        title=f"{study.name}: {_unit(metric)}, {study.seeds} seeds",
+        title=f"{study.name}: {_unit(metric)}{axis}, {study.seeds} seeds",
         title_justify="left",
         box=box.SIMPLE_HEAD,
         pad_edge=False,
     )
-    out.add_column(study.axis_name if study.axis else "")
-    for arm in results.arms:
-        out.add_column(arm, justify="right")
+    out.add_column("")
+    for title in study.axis.titles if study.axis else ("",):
+        out.add_column(title, justify="right")
     if metric in results.scalars:
-        titles: Sequence[str] = study.axis.titles if study.axis else ("",)
-        for i, title in enumerate(titles):
-            cells = [centre(results.of(metric.name, arm)[i]) for arm in results.arms]
-            out.add_row(title, *map(interval, cells))
+        for arm in results.arms:
+            out.add_row(arm, *(interval(centre(row)) for row in results.of(metric.name, arm)))
     return out

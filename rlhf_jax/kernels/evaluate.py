@@ -16,6 +16,7 @@ from rlhf_jax.kernels.ensemble import Panel, Scale
 from rlhf_jax.kernels.sampling import chosen, log_distribution, sample, sequence_log_probs
 from rlhf_jax.models.heads import Policy
 from rlhf_jax.ops import divergences
+from rlhf_jax.ops.bestofn import log_law
 from rlhf_jax.ops.statistics import correlation
 from rlhf_jax.ops.tokens import fingerprint
 from rlhf_jax.types import Array, Episode, Kernel, Key, Metrics, Params, World
@@ -102,9 +103,11 @@ def kernel(policy: Policy, score: Score, world: World, hparams: Evaluate, tilt: 
     Metrics named `sample/<decoding>/…` are responses themselves: the first `hparams.shown`
     sampled ones and one greedy one. Where the corpus is every response there is,
     `eval/kl_optimum` is the exact KL(π ‖ π*) to the KL-regularised optimum of PPO or of DPO, in
-    nats; IPO and the best of n rest elsewhere (docs/ppo.md). With top-k or top-p the samples
-    are of the narrowed distribution and the KLs of the whole one. The worst-served group is
-    taken of both, whether or not the minority has anyone in it.
+    nats; IPO and the best of n rest elsewhere (docs/ppo.md). How far from π* and from π the best
+    of n of the reference is, P_n, stands beside it where `hparams.best_of` asks for it:
+    `bestofn/kl_optimum` and `bestofn/kl_policy` [len(ns)], KL(P_n ‖ π*) and KL(P_n ‖ π). With
+    top-k or top-p the samples are of the narrowed distribution and the KLs of the whole one. The
+    worst-served group is taken of both, whether or not the minority has anyone in it.
     """
     n, few = hparams.samples, hparams.shown
     narrow: dict[str, Any] = {"top_k": hparams.top_k, "top_p": hparams.top_p}
@@ -143,7 +146,7 @@ def kernel(policy: Policy, score: Score, world: World, hparams: Evaluate, tilt: 
         if world.trigger is not None:
             metrics |= under_trigger(given, draw)
         if world.complete:
-            metrics["eval/kl_optimum"] = to_optimum(given)
+            metrics |= exactly(given)
         columns = {
             "tokens": x.tokens,
             "mask": x.mask,
@@ -169,14 +172,26 @@ def kernel(policy: Policy, score: Score, world: World, hparams: Evaluate, tilt: 
             "eval/nonword_share_triggered": jnp.mean(~known),
         }
 
-    def to_optimum(given: Candidate) -> Array:
+    def exactly(given: Candidate) -> Metrics:
+        """Divergences of laws that are known: sums over all responses."""
         x = corpus_episodes(world, np.arange(world.corpus[0].shape[0]))
         mine, theirs = (
             sequence_log_probs(policy, p, x, given.temperature)
             for p in (given.policy, given.reference)
         )
-        more = tilt(given, x, score(given.panel, given.world, given.human, x))
-        best = jax.nn.log_softmax(theirs + more)
-        return jnp.sum(jnp.exp(mine) * (mine - best))
+        scores = score(given.panel, given.world, given.human, x)
+        best = jax.nn.log_softmax(theirs + tilt(given, x, scores))
+        kl = lambda p, q: jnp.sum(jnp.exp(p) * (p - q), axis=-1)
+        metrics = {"eval/kl_optimum": kl(mine, best)}
+        if hparams.best_of:
+            laws = log_law(theirs, scores, best_of_sizes(hparams.best_of))
+            metrics["bestofn/kl_optimum"] = kl(laws, best[None])
+            metrics["bestofn/kl_policy"] = kl(laws, mine[None])
+        return metrics
 
     return Kernel(init, step)
+
+
+def best_of_sizes(samples: int) -> tuple[int, ...]:
+    """n = 1, 2, 4, … up to a quarter of the pool, beyond which few samples decide."""
+    return tuple(2**i for i in range(max(samples // 4, 1).bit_length()))

@@ -14,7 +14,7 @@ from rlhf_jax.config import World as WorldSettings
 from rlhf_jax.kernels import ensemble
 from rlhf_jax.kernels.collect import corpus_episodes, plain, prompts, triggered
 from rlhf_jax.kernels.ensemble import Panel, Scale
-from rlhf_jax.kernels.evaluate import Score, pair_accuracy, utility
+from rlhf_jax.kernels.evaluate import Score, best_of_sizes, pair_accuracy, utility
 from rlhf_jax.kernels.reward import Judge
 from rlhf_jax.kernels.sampling import sample
 from rlhf_jax.models.heads import Policy, Scalar
@@ -167,8 +167,3 @@ def kernel(policy: Policy, model: Scalar, score: Score, world: World, hparams: E
         }
 
     return Kernel(init, step)
-
-
-def best_of_sizes(samples: int) -> tuple[int, ...]:
-    """n = 1, 2, 4, … up to a quarter of the pool, beyond which few samples decide."""
-    return tuple(2**i for i in range(max(samples // 4, 1).bit_length()))

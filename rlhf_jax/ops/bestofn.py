@@ -1,6 +1,7 @@
 """Best-of-n: draw n samples of the reference, keep the one that the proxy likes best.
 
-All functions are for the N scored samples of one prompt; `ns` is static, the scores are traced.
+All functions are for the N scored samples, or all N responses, of one prompt; `ns` is static, the
+scores are traced.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ def best_of_n(proxy: Array, value: Array, ns: Sequence[int]) -> Array:
     Raises: `ConfigError` if an n is outside 1…N.
     """
     n = _checked(proxy, ns)
-    order, group, _, size = _ties(proxy)
+    order, group, size = _ties(proxy, jnp.ones(proxy.shape))
     total = jax.ops.segment_sum(value[order], group, proxy.shape[0])
     shared = (total / jnp.maximum(size, 1))[group]
     # Accelerators multiply float32 matrices in fewer bits unless told not to.
@@ -58,26 +59,64 @@ def kl_bound(ns: Sequence[int]) -> np.ndarray:
 def kl_counted(proxy: Array, ns: Sequence[int]) -> Array:
     """KL(best-of-n ‖ reference) of the counted samples, nats: [len(ns)] float32 ≤ `kl_bound`.
 
-      Σ_j q_j log(q_j / p_j),   q_j = F_j^n − F_{j−1}^n,   p_j = F_j − F_{j−1},
-
-    over the distinct proxy scores j with F_j the share of samples that score no more. Samples
-    of one score tie, and ties are broken as the reference would, so the score alone carries
-    the KL. Exact for the counted distribution (sampling with replacement); as an estimate for
-    the reference it is consistent, and low by O(n/N) where samples seldom repeat: keep
+    Exact for the counted distribution, every sample 1/N, drawn with replacement; as an estimate
+    for the reference it is consistent, and low by O(n/N) where samples seldom repeat: keep
     n ≪ N. Same arguments and errors as `best_of_n`.
     """
-    n = _checked(proxy, ns)[:, None]
-    big = proxy.shape[0]
-    _, _, end, size = _ties(proxy)
-    filled = size > 0
-    end, size = jnp.maximum(end, 1), jnp.maximum(size, 1)
-    log_f = jnp.log1p((end - big) / big)[None]
-    # q/p = F_j^n (1 − (F_{j−1}/F_j)^n) / p_j without the difference of two numbers near 1.
-    below = jnp.where(size < end, size / end, 1.0)[None]
-    log_q = n * log_f + jnp.log(-jnp.expm1(n * jnp.log1p(-below)))
-    log_p = jnp.log(size / big)[None]
-    terms = jnp.where(filled[None] & jnp.isfinite(log_q), jnp.exp(log_q) * (log_q - log_p), 0.0)
-    return jnp.where(jnp.any(jnp.isnan(proxy)), jnp.nan, jnp.sum(terms, axis=-1))
+    n = _checked(proxy, ns)
+    tilt = _log_tilt(jnp.ones(proxy.shape), proxy, n)
+    return jnp.sum(jnp.exp(tilt) * tilt, axis=-1) / proxy.shape[0]
+
+
+def log_law(log_reference: Array, proxy: Array, ns: Sequence[int]) -> Array:
+    """log P_n(x), the law of best-of-n, where every response x is known.
+
+      P_n(x) = π_ref(x) · (F(r)^n − F(r−)^n) / π_ref(score = r),   r = proxy(x),
+
+    with F(r) the reference's probability of a score of at most r and F(r−) that of less.
+    Responses of one score tie, and ties are broken as the reference would (Beirami et al. 2024,
+    arXiv 2401.01879). `kl_counted` is its KL where the reference is a list of samples.
+
+    Args:
+      log_reference: [N] log π_ref(x), finite, of all responses: it sums to 1.
+      proxy: [N] float32.
+      ns: integers ≥ 1; any number of samples may be drawn.
+    Returns: [len(ns), N] float32; all NaN where any proxy score is NaN.
+    Raises: `ConfigError` if an n is below 1.
+    """
+    n = _at_least_one(ns)
+    return log_reference[None] + _log_tilt(jnp.exp(log_reference), proxy, n)
+
+
+def _log_tilt(mass: Array, proxy: Array, n: Array) -> Array:
+    """[N] of any total, [N], [K] → [K, N]: log P_n(x)/π_ref(x), without differences near 1.
+
+    With s = P(score = r)/F, the share of a tie in all that is no better, it is
+    (n − 1) log F + log((1 − (1 − s)^n)/s), and the last quotient is n where s is 0.
+    """
+    order, group, size = _ties(proxy, mass)
+    below = jnp.cumsum(size)
+    above = jnp.concatenate([jnp.cumsum(size[:0:-1])[::-1], jnp.zeros((1,))])
+    total = below + above
+    tiny = jnp.finfo(jnp.float32).tiny
+    log_f = jnp.where(
+        below < above,
+        jnp.log(jnp.maximum(below / total, tiny)),
+        jnp.log1p(-above / total),
+    )
+    share = jnp.minimum(size / jnp.maximum(below, tiny), 1.0)
+    some, n = share > 0, n[:, None]
+    quotient = -jnp.expm1(n * jnp.log1p(-share)[None]) / jnp.where(some, share, 1.0)[None]
+    tilt = (n - 1) * log_f[None] + jnp.log(jnp.where(some[None], quotient, n))
+    back = jnp.zeros_like(group).at[order].set(group)
+    return jnp.where(jnp.any(jnp.isnan(proxy)), jnp.nan, tilt[:, back])
+
+
+def _at_least_one(ns: Sequence[int]) -> Array:
+    for n in ns:
+        if n < 1:
+            raise ConfigError(f"best of n = {n}: n must be 1 or more")
+    return jnp.asarray(ns, jnp.float32)
 
 
 def _checked(proxy: Array, ns: Sequence[int]) -> Array:
@@ -98,14 +137,13 @@ def _log_weights(n: Array, big: int) -> Array:
     return jnp.where(m >= n, log_f + jnp.log(n) - jnp.log(m), -jnp.inf)
 
 
-def _ties(proxy: Array) -> tuple[Array, Array, Array, Array]:
-    """Ascending order [N], tie of each rank [N], and per tie its last rank and size [N], int32.
+def _ties(proxy: Array, mass: Array) -> tuple[Array, Array, Array]:
+    """Ascending order [N], tie of each rank [N] int32, and the mass of each tie [N] float32.
 
-    Ties are numbered from 0 upwards; unused numbers have size 0.
+    Ties are numbered from 0 upwards; unused numbers have no mass.
     """
     order = jnp.argsort(proxy)
     ascending = proxy[order]
     new = jnp.concatenate([jnp.zeros((1,), bool), ascending[1:] != ascending[:-1]])
     group = jnp.cumsum(new.astype(jnp.int32))
-    size = jax.ops.segment_sum(jnp.ones_like(group), group, proxy.shape[0])
-    return order, group, jnp.cumsum(size), size
+    return order, group, jax.ops.segment_sum(mass[order], group, proxy.shape[0])

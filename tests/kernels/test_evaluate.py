@@ -163,6 +163,27 @@ def test_the_divergence_from_the_optimum_is_exact_where_every_response_is_known(
     )
 
 
+def test_the_best_of_n_is_compared_with_optimum_and_policy_over_all_responses(looked):
+    reference = looked[1]
+    hparams = Evaluate(samples=2, shown=0, best_of=32)
+    kernel = evaluate.kernel(POLICY, score, WORLD, hparams, tilt)
+    given = evaluate.Candidate(THETA, reference, PANEL, PROBE, PEOPLE, ONE, 2 * ONE)
+    _, got = jax.jit(kernel.step)(kernel.init(jax.random.key(0)), given)
+    assert evaluate.best_of_sizes(32) == (1, 2, 4, 8)
+    log_p, log_q = (np.asarray(log_probs(t), float) for t in (THETA, reference))
+    gold = np.asarray(WORLD.ratings, float)[:, 0]
+    best = log_q + (3 * gold - 1) / 2 / 2.0
+    best = best - np.log(np.exp(best).sum())
+    # No two of the sixteen tie: P(the best of n scores ≤ v) = F(v)^n.
+    order = np.argsort(gold)
+    below = np.concatenate([[0.0], np.cumsum(np.exp(log_q)[order])])
+    for i, n in enumerate((1, 2, 4, 8)):
+        law = np.diff((below / below[-1]) ** n)
+        for name, other in (("optimum", best), ("policy", log_p)):
+            expected = law @ (np.log(law) - other[order])
+            assert got[f"bestofn/kl_{name}"][i] == pytest.approx(expected, abs=1e-3), (name, n)
+
+
 def test_samples_of_the_one_likeliest_symbol_are_all_the_greedy_response():
     hparams = Evaluate(samples=16, shown=1, top_k=1)
     kernel = evaluate.kernel(POLICY, score, WORLD, hparams, tilt)

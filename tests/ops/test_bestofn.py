@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from rlhf_jax.config import ConfigError
-from rlhf_jax.ops.bestofn import best_of_n, kl_bound, kl_counted
+from rlhf_jax.ops.bestofn import best_of_n, kl_bound, kl_counted, log_law
 
 
 def enumerate_best(proxy, value, n):
@@ -120,3 +120,71 @@ def test_the_bound_is_tight_for_a_continuous_proxy():
     proxy = jax.random.normal(jax.random.key(5), (100_000,))
     ns = (1, 2, 10, 100)
     np.testing.assert_allclose(kl_counted(proxy, ns), kl_bound(ns), atol=1e-3)
+
+
+# --- the law of best-of-n where every response is known
+
+SCORES = [3.0, 1.0, 3.0, 0.0, 1.0, 3.0, 7.0]
+SHARES = np.asarray([0.05, 0.2, 0.1, 0.3, 0.15, 0.02, 0.18])
+
+
+def enumerate_law(n):
+    """By all draws with replacement; the best is kept, ties fall as the reference would."""
+    out = np.zeros(len(SCORES))
+    for draw in itertools.product(range(len(SCORES)), repeat=n):
+        top = max(SCORES[i] for i in draw)
+        tied = np.asarray(SCORES) == top
+        out += np.prod(SHARES[list(draw)]) * np.where(tied, SHARES, 0) / SHARES[tied].sum()
+    return out
+
+
+def test_the_law_is_that_of_all_draws_with_ties_broken_as_the_reference_would():
+    got = log_law(jnp.log(jnp.asarray(SHARES)), jnp.asarray(SCORES), (1, 2, 3))
+    for n in (1, 2, 3):
+        np.testing.assert_allclose(np.exp(got[n - 1]), enumerate_law(n), rtol=1e-5)
+
+
+def exact_law(scores, shares, n):
+    """In fractions: P_n(x) = p(x) (F^n − F⁻^n)/(F − F⁻)."""
+    shares = [Fraction(float(p)) for p in shares]
+    upto = {s: sum(p for p, t in zip(shares, scores, strict=True) if t <= s) for s in set(scores)}
+    less = {s: sum(p for p, t in zip(shares, scores, strict=True) if t < s) for s in set(scores)}
+    gain = lambda s: (upto[s] ** n - less[s] ** n) / (upto[s] - less[s]) / upto[max(scores)] ** n
+    return [
+        log(p.numerator * gain(s).numerator) - log(p.denominator * gain(s).denominator)
+        for p, s in zip(shares, scores, strict=True)
+    ]
+
+
+@pytest.mark.parametrize("n", [1, 2, 7, 64, 1000])
+def test_the_law_keeps_its_digits_where_probabilities_are_near_zero_and_one(n):
+    # The best response is worth 1e-6, the worst 0.9, so that F runs from 0.9 to 1 − 1e-6; and
+    # the other way round, so that it runs from 1e-6 to 0.1.
+    shares = np.asarray([0.9, 0.05, 0.04, 0.009999, 1e-6], np.float32)
+    scores = [0.0, 1.0, 1.0, 2.0, 3.0]
+    for p in (shares, shares[::-1]):
+        got = log_law(jnp.log(jnp.asarray(p)), jnp.asarray(scores), (n,))[0]
+        np.testing.assert_allclose(got, exact_law(scores, p, n), rtol=3e-6, atol=2e-6 * n**0.5)
+
+
+def test_the_law_of_one_sample_is_the_reference_and_every_law_adds_up_to_one():
+    log_reference = jax.nn.log_softmax(2 * jax.random.normal(jax.random.key(6), (1000,)))
+    proxy = jax.random.randint(jax.random.key(7), (1000,), 0, 300).astype(jnp.float32)
+    laws = log_law(log_reference, proxy, (1, 2, 50, 100_000))
+    np.testing.assert_allclose(laws[0], log_reference, atol=1e-6)
+    np.testing.assert_allclose(jnp.sum(jnp.exp(laws), axis=1), 1.0, atol=2e-5)
+
+
+def test_the_kl_of_the_law_is_the_counted_one_and_near_the_bound_where_nothing_ties():
+    proxy = jax.random.normal(jax.random.key(8), (20_000,))
+    uniform, ns = jnp.full(proxy.shape, -jnp.log(20_000.0)), (1, 2, 10, 100)
+    laws = log_law(uniform, proxy, ns)
+    spent = jnp.sum(jnp.exp(laws) * (laws - uniform[None]), axis=1)
+    np.testing.assert_allclose(spent, kl_counted(proxy, ns), atol=1e-5)
+    np.testing.assert_allclose(spent, kl_bound(ns), atol=3e-3)
+
+
+def test_a_law_of_no_samples_is_refused_and_a_score_that_is_no_number_shows():
+    with pytest.raises(ConfigError, match="best of n = 0: n must be 1 or more"):
+        log_law(jnp.zeros(1), jnp.zeros(1), (0,))
+    assert np.isnan(log_law(jnp.log(jnp.ones(2) / 2), jnp.asarray([1.0, jnp.nan]), (3,))).all()

@@ -158,8 +158,8 @@ class Collect:
     """Share of an online round's items that are corpus rows all the same: old data keeps the
     reward model right where the policy no longer goes."""
     shuffled: bool = False
-    """People answer about an item other than the one that their answer is kept with, drawn at
-    random: a negative control, in which nothing can be learnt of what they value."""
+    """Answers are dealt anew over the items of their round: a negative control, in which an answer
+    says nothing of the item that it is kept with (only of its round)."""
 
 
 @dataclass(frozen=True)

@@ -42,7 +42,8 @@ def claim(config: Config) -> Path:
 
     Raises:
       ConfigError: it cannot be written, or holds a run with other settings. What `run.*`
-        says changes no numbers and may differ.
+        says changes no numbers and may differ; a setting that did not exist when the run was
+        made had the value that is now its default.
     """
     directory = Path(config.run.directory) / config.name
     mine = settings(config)
@@ -50,7 +51,7 @@ def claim(config: Config) -> Path:
         directory.mkdir(parents=True, exist_ok=True)
         path = directory / "config.json"
         if path.exists():
-            theirs = read_settings(directory)
+            theirs = settings(Config()) | read_settings(directory)
             differing = [
                 f"{k} ({theirs.get(k, 'absent')} there, {mine.get(k, 'absent')} here)"
                 for k in sorted(mine.keys() | theirs.keys())

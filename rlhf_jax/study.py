@@ -243,9 +243,14 @@ def quickened(study: Study) -> Study:
 def shuffled(study: Study) -> Study:
     """The study's negative control, under a name of its own: answers are dealt anew over items.
 
-    What is found all the same is no effect of what people say.
+    What is found all the same is no effect of what people say about a sample.
     """
     arms = {arm: replaced(config, "collect.shuffled", True) for arm, config in study.arms.items()}
     return dataclasses.replace(
-        study, name=f"{study.name}-shuffled", title=f"{study.title}: shuffled answers", arms=arms
+        study,
+        name=f"{study.name}-shuffled",
+        title=f"{study.title}: shuffled answers",
+        question=f"{study.question} Here answers are dealt anew over the items, so that no claim "
+        "about what people say should be supported; claims about optimising any reward may be.",
+        arms=arms,
     )

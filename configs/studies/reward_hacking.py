@@ -67,17 +67,16 @@ study = Study(
     expectations=(
         Trend("best-of-n α", "clean answers", "increases", scale="log", source="Gao et al. 2022"),
         Trend("best-of-n β", "clean answers", "decreases", scale="log", source="Gao et al. 2022"),
-        Trend("PPO α", "clean answers", "increases", scale="log", source="Gao et al. 2022"),
         Trend("PPO β", "clean answers", "decreases", scale="log", source="Gao et al. 2022"),
         Differs(
             "bend of the proxy",
             "best-of-n",
-            1.0,
+            0.0,
             "same",
-            by=0.25,
+            by=0.1,
             source="Gao et al. 2022: the proxy is about linear in √KL",
         ),
-        Differs("bend of the proxy", "PPO", 1.0, "same", by=0.25, source="Gao et al. 2022"),
+        Differs("bend of the proxy", "PPO", 0.0, "same", by=0.1, source="Gao et al. 2022"),
         Trend(
             "best-of-n gold at the end",
             "more data",

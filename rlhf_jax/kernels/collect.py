@@ -145,6 +145,16 @@ def kernel(policy: Policy, world: World, kind: Kind, hparams: Collect, rounds: i
         put = lambda new, old: jnp.where(yes, jnp.broadcast_to(new[:, None], old.shape), old)
         return x._replace(prompts=jax.tree.map(put, bad, x.prompts))
 
+    def deal(seen: Seen, key: Key) -> Seen:
+        """Each item as another one is perceived; after its end, prefixes stay what the whole is."""
+        order = jax.random.permutation(key, answers)
+        steps = seen.steps
+        if steps is not None:
+            last = jnp.maximum(jnp.sum(seen.x.mask, axis=-1, keepdims=True) - 1, 0)
+            place = jax.lax.broadcasted_iota(jnp.int32, steps.shape, 2)
+            steps = jnp.take_along_axis(steps, jnp.minimum(place, last), axis=-1)[order]
+        return Seen(seen.x, seen.values[order], steps)
+
     def ask(asked: Asked, key: Key) -> tuple[Any, Array]:
         draw_key, see_key, answer_key, who_key, deal_key = jax.random.split(key, 5)
         x = draw(asked, draw_key)
@@ -152,9 +162,7 @@ def kernel(policy: Policy, world: World, kind: Kind, hparams: Collect, rounds: i
         who = assign(jnp.zeros(hparams.people), items, hparams.repeats, who_key).reshape(-1)
         seen = perceive(asked, poison(asked, x, who), who, see_key)
         if hparams.shuffled:
-            dealt = jax.random.permutation(deal_key, answers)
-            steps = None if seen.steps is None else seen.steps[dealt]
-            seen = seen._replace(values=seen.values[dealt], steps=steps)
+            seen = deal(seen, deal_key)
         said = kind.ask(person(asked.human), seen, answer_key)
         about = kind.episodes(said)
         rows = jax.vmap(jax.vmap(world.row))(about.tokens, about.mask)

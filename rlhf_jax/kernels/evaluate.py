@@ -16,7 +16,7 @@ from rlhf_jax.kernels.ensemble import Panel, Scale
 from rlhf_jax.kernels.sampling import chosen, log_distribution, sample, sequence_log_probs
 from rlhf_jax.models.heads import Policy
 from rlhf_jax.ops import divergences
-from rlhf_jax.ops.bestofn import log_law
+from rlhf_jax.ops.bestofn import log_law, sizes
 from rlhf_jax.ops.statistics import correlation
 from rlhf_jax.ops.tokens import fingerprint
 from rlhf_jax.types import Array, Episode, Kernel, Key, Metrics, Params, World
@@ -184,14 +184,9 @@ def kernel(policy: Policy, score: Score, world: World, hparams: Evaluate, tilt: 
         kl = lambda p, q: jnp.sum(jnp.exp(p) * (p - q), axis=-1)
         metrics = {"eval/kl_optimum": kl(mine, best)}
         if hparams.best_of:
-            laws = log_law(theirs, scores, best_of_sizes(hparams.best_of))
+            laws = log_law(theirs, scores, sizes(hparams.best_of))
             metrics["bestofn/kl_optimum"] = kl(laws, best[None])
             metrics["bestofn/kl_policy"] = kl(laws, mine[None])
         return metrics
 
     return Kernel(init, step)
-
-
-def best_of_sizes(samples: int) -> tuple[int, ...]:
-    """n = 1, 2, 4, … up to a quarter of the pool, beyond which few samples decide."""
-    return tuple(2**i for i in range(max(samples // 4, 1).bit_length()))

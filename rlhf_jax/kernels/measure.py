@@ -14,11 +14,11 @@ from rlhf_jax.config import World as WorldSettings
 from rlhf_jax.kernels import ensemble
 from rlhf_jax.kernels.collect import corpus_episodes, plain, prompts, triggered
 from rlhf_jax.kernels.ensemble import Panel, Scale
-from rlhf_jax.kernels.evaluate import Score, best_of_sizes, pair_accuracy, utility
+from rlhf_jax.kernels.evaluate import Score, pair_accuracy, utility
 from rlhf_jax.kernels.reward import Judge
 from rlhf_jax.kernels.sampling import sample
 from rlhf_jax.models.heads import Policy, Scalar
-from rlhf_jax.ops.bestofn import best_of_n, kl_counted
+from rlhf_jax.ops.bestofn import best_of_n, kl_counted, sizes
 from rlhf_jax.ops.epic import pearson_distance, rank_correlation
 from rlhf_jax.ops.statistics import calibration, correlation
 from rlhf_jax.types import Array, Episode, Kernel, Key, Metrics, Params, World
@@ -159,7 +159,7 @@ def kernel(policy: Policy, model: Scalar, score: Score, world: World, hparams: E
 
         keys = jax.random.split(key, -(-hparams.best_of // BLOCK))
         scores, gold = (x.ravel()[: hparams.best_of] for x in jax.lax.map(block, keys))
-        ns = best_of_sizes(hparams.best_of)
+        ns = sizes(hparams.best_of)
         return {
             "bestofn/scores": best_of_n(scores, scores, ns),
             "bestofn/gold": best_of_n(scores, gold, ns),

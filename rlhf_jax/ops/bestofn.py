@@ -16,6 +16,11 @@ from rlhf_jax.config import ConfigError
 from rlhf_jax.types import Array
 
 
+def sizes(samples: int) -> tuple[int, ...]:
+    """n = 1, 2, 4, … up to a quarter of the pool, beyond which few samples decide."""
+    return tuple(2**i for i in range(max(samples // 4, 1).bit_length()))
+
+
 def best_of_n(proxy: Array, value: Array, ns: Sequence[int]) -> Array:
     """Unbiased estimate of E[value of the best of n by proxy], for every n of `ns` at once.
 

@@ -123,7 +123,7 @@ def _shown(record: Record) -> str:
     if c.get("collect.repeats", 1) > 1:
         what += f", each item by {c['collect.repeats']} of them"
     if c.get("collect.shuffled", False):
-        what += ", and the answers then dealt anew over the items, so that they say nothing"
+        what += ", and the answers then dealt anew over the items of a round"
     if c.get("collect.mode") == "offline":
         return f"{what}: rated training words; nothing the policy said."
     share = c.get("collect.corpus_share", 0)

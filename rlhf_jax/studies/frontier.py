@@ -104,7 +104,7 @@ def _measured(
     out["best-of-n gold at the end"] = Measured(
         "comparisons", data, more | {a: flat(v) for a, v in end.items()}
     )
-    fall = {a: c.gold.max(axis=0, keepdims=True) - c.gold[-1:] for a, c in bon.items()}
+    fall = {a: c.gold[[c.gold.mean(axis=1).argmax()]] - c.gold[-1:] for a, c in bon.items()}
     both = {"best-of-n": over.from_zero(bon[SINGLE]), "PPO": over.from_zero(rl[SINGLE])}
     spent = {a: scaling.first_passage(c.proxy, c.d**2, [LEVEL]) for a, c in both.items()}
     zeroed = {a: over.from_zero(c) for a, c in rl.items()}
@@ -120,6 +120,7 @@ def _measured(
 
 
 def _bend(c: Curves) -> np.ndarray:
-    """[1, seeds]: the proxy's rise from half of `REACH` to it over its rise before; 1: a line."""
+    """[1, seeds]: what the proxy rises more from half of `REACH` to it than before, as a share of
+    the mean rise of all seeds; 0: a line."""
     half, whole = scaling.first_passage(c.d, c.proxy, [REACH / 2, REACH])
-    return ((whole - half) / half)[None]
+    return ((whole - 2 * half) / whole.mean())[None]

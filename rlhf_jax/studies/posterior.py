@@ -78,7 +78,10 @@ def analyse(results: Results) -> Analysis:
     imitated = study.arms[study.reference].bestofn.n
     near = ns.index(imitated)
     end = {a: v[-1:] for a, v in kl.items()}
-    end |= {"reference": best[:1], "best-of-n": best[chosen : chosen + 1]}
+    end |= {"reference": best[:1], "best-of-n": best[[chosen]], f"best-of-{imitated}": best[[near]]}
+    if "dpo" in results.arms:  # whose posterior is in units of the people's noise
+        theirs = results.of("bestofn_posterior", "dpo")[-1].T
+        end["best-of-n (dpo's)"] = theirs[[int(np.argmin(theirs.mean(axis=1)))]]
     measured = {
         "best-of-n to posterior": Measured("n", ns, {"best-of-n": best}),
         "KL at the end": Measured("the study", [0.0], end),
@@ -97,9 +100,13 @@ def analyse(results: Results) -> Analysis:
 
 
 def _reached(at: np.ndarray, kl: np.ndarray) -> np.ndarray:
-    """[1, seeds] compute at which a seed is within `NEAR`, log-log between points; else NaN."""
+    """[1, seeds] compute at which a seed is within `NEAR`, log-log between points; else NaN.
+
+    Whoever is there at the first point took at most that.
+    """
     spent = np.broadcast_to(np.log(at)[:, None], kl.shape)
-    return np.exp(scaling.first_passage(-_log(kl), spent, [-np.log(NEAR)]))
+    found = np.exp(scaling.first_passage(-_log(kl), spent, [-np.log(NEAR)]))
+    return np.where(kl[0] <= NEAR, at[0], found)
 
 
 def _log(kl: np.ndarray) -> np.ndarray:
@@ -116,7 +123,11 @@ def _line(plot: Axes, x: ArrayLike, kl: np.ndarray, colour: str, k: int = 0) -> 
     )
 
 
-MEANS = "Geometric means over n = {} seeds, bands are 95 % Student t intervals of the logarithm"
+MEANS = (
+    "Geometric means over n = {} seeds, bands are 95 % Student t intervals of the logarithm; one "
+    "world and one base model, so that the reference's and best-of-n's own vary only with the "
+    "samples by which gold is scaled"
+)
 
 
 def _against_compute(

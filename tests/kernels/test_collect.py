@@ -287,17 +287,33 @@ def test_a_length_bias_changes_what_is_preferred_and_nobody_s_gold():
 # --- the negative control
 
 
-def test_shuffled_answers_are_those_of_other_items_of_the_same_round():
-    def asked(shuffled: bool):
-        settings = Collect(feedback="rating", budget=256, mode="offline", shuffled=shuffled)
-        kernel = collect.kernel(POLICY, WORLD, kind(settings, WORLD.language), settings, 1)
-        start = kernel.init(jax.random.key(1))
-        return jax.jit(kernel.step)(start, collect.Asked(THETA, Human(), PROBE))[0].answers
+def dealt(feedback: str, world, settings: Settings):
+    """Answers of one offline round, as they are and dealt anew."""
+    policy = heads.policy(SHAPE, world.language)
+    # No rating is on this bar, so that nobody tosses a coin.
+    human = Human(bar=0.25)
+    asked = collect.Asked(jax.jit(policy.init)(jax.random.key(0)), human, settings)
+    for shuffled in (False, True):
+        hparams = Collect(feedback=feedback, budget=256, mode="offline", shuffled=shuffled)
+        kernel = collect.kernel(policy, world, kind(hparams, world.language), hparams, 1)
+        yield jax.jit(kernel.step)(kernel.init(jax.random.key(1)), asked)[0].answers
 
-    straight, dealt = asked(False), asked(True)
-    chex.assert_trees_all_equal(straight.x, dealt.x)
-    np.testing.assert_array_equal(np.sort(straight.rating), np.sort(dealt.rating))
-    gold = np.asarray(jax.vmap(WORLD.gold, (None, 0, 0))(PROBE, dealt.x.tokens, dealt.x.mask))
+
+def test_shuffled_answers_are_those_of_other_items_of_the_same_round():
+    straight, anew = dealt("rating", WORLD, PROBE)
+    chex.assert_trees_all_equal(straight.x, anew.x)
+    np.testing.assert_array_equal(np.sort(straight.rating), np.sort(anew.rating))
+    gold = np.asarray(jax.vmap(WORLD.gold, (None, 0, 0))(PROBE, anew.x.tokens, anew.x.mask))
     assert np.corrcoef(gold, straight.rating)[0, 1] > 0.9
     # Of 256 independent pairs, beyond 0.2 with probability 0.1 %.
-    assert abs(np.corrcoef(gold, dealt.rating)[0, 1]) < 0.2
+    assert abs(np.corrcoef(gold, anew.rating)[0, 1]) < 0.2
+
+
+def test_shuffled_prefixes_beyond_an_items_end_are_judged_as_the_whole():
+    settings = Settings(length=8)
+    straight, anew = dealt("process", words.build(settings), settings)
+    last = np.asarray(straight.steps).sum(axis=1, keepdims=True) - 1
+    places = np.minimum(np.arange(straight.label.shape[1])[None], last)
+    carried = np.take_along_axis(np.asarray(straight.label), places, axis=1)
+    assert len(set(last[:, 0])) > 2
+    assert sorted(map(tuple, carried.tolist())) == sorted(map(tuple, anew.label.tolist()))

@@ -13,6 +13,7 @@ from rlhf_jax.config import World as Settings
 from rlhf_jax.kernels import collect, ensemble, evaluate
 from rlhf_jax.kernels.sampling import sequence_log_probs
 from rlhf_jax.models import heads
+from rlhf_jax.ops.bestofn import sizes
 from rlhf_jax.types import Episode
 from rlhf_jax.worlds import probe
 
@@ -169,7 +170,7 @@ def test_the_best_of_n_is_compared_with_optimum_and_policy_over_all_responses(lo
     kernel = evaluate.kernel(POLICY, score, WORLD, hparams, tilt)
     given = evaluate.Candidate(THETA, reference, PANEL, PROBE, PEOPLE, ONE, 2 * ONE)
     _, got = jax.jit(kernel.step)(kernel.init(jax.random.key(0)), given)
-    assert evaluate.best_of_sizes(32) == (1, 2, 4, 8)
+    assert sizes(32) == (1, 2, 4, 8)
     log_p, log_q = (np.asarray(log_probs(t), float) for t in (THETA, reference))
     gold = np.asarray(WORLD.ratings, float)[:, 0]
     best = log_q + (3 * gold - 1) / 2 / 2.0

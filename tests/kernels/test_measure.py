@@ -15,11 +15,11 @@ from tiny import SHAPE, sharp
 from rlhf_jax.config import Evaluate, Human
 from rlhf_jax.config import World as Settings
 from rlhf_jax.kernels import collect, ensemble, measure
-from rlhf_jax.kernels.evaluate import best_of_sizes
 from rlhf_jax.kernels.learner import Learner
 from rlhf_jax.kernels.reward import Fitted
 from rlhf_jax.kernels.sampling import sequence_log_probs
 from rlhf_jax.models import heads
+from rlhf_jax.ops.bestofn import sizes
 from rlhf_jax.types import Episode, Kernel
 from rlhf_jax.worlds import probe
 
@@ -240,7 +240,7 @@ def test_an_oracle_is_at_no_epic_distance_and_ranks_all_rows_right():
 def test_the_best_of_n_by_an_oracle_is_what_the_reference_s_distribution_says():
     # P(best of n scores ≤ v) = F(v)^n over the sixteen sequences.
     _, metrics = judged(2.0)
-    ns = best_of_sizes(4096)
+    ns = sizes(4096)
     assert ns == tuple(2**i for i in range(11))
     p, gold = np.exp(log_probs(THETA)), np.asarray(WORLD.ratings, float)[:, 0]
     order = np.argsort(gold)

@@ -63,7 +63,7 @@ def outcomes(moves: float) -> dict[tuple[str, str], str]:
     return {(v.expectation.metric, v.expectation.arm): v.outcome for v in verdicts}
 
 
-COEFFICIENTS = [(f"{o} {c}", "clean answers") for o in ("best-of-n", "PPO") for c in ("α", "β")]
+COEFFICIENTS = [(name, "clean answers") for name in ("best-of-n α", "best-of-n β", "PPO β")]
 
 
 def test_coefficients_that_move_with_the_width_are_found_to() -> None:

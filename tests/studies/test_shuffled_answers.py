@@ -10,9 +10,10 @@ import pytest
 
 from rlhf_jax.config import Model
 from rlhf_jax.studies import answers, command, plan, verdicts
+from rlhf_jax.studies.frontier import SINGLE
 from rlhf_jax.studies.runs import Runner
 from rlhf_jax.study import Quick, Study, quickened, shuffled
-from rlhf_jax.verdict import judge
+from rlhf_jax.verdict import Verdict, judge
 
 STUDIES = Path(__file__).parents[2] / "configs" / "studies"
 TINY: dict[str, Any] = {
@@ -21,32 +22,54 @@ TINY: dict[str, Any] = {
     "collect.budget": 512,
     "reward.epochs": 2,
     "reward.batch": 32,
-    "ppo.iterations": 4,
+    "ppo.iterations": 8,
     "ppo.batch": 32,
     "ppo.epochs": 1,
+    "ppo.adam.learning_rate": 2e-2,
     "evaluate.samples": 64,
     "run.cache": "none",
 }
 SEEDS = 8
 SMALL = {
     "bayesian_view": Quick(points=(0, 2), arms=("ppo", "dpo")),
-    "feedback_types": Quick(arms=("comparison", "rating", "label")),
+    "feedback_types": Quick(arms=("comparison", "rating")),
     "inattention": Quick(points=(0, 2), arms=("plain", "rate-known")),
     "one_reward_many_people": Quick(points=(1, 3), arms=("single", "maxmin")),
-    "poisoning": Quick(points=(0, 1, 2, 3), arms=("plain", "reliability")),
+    "poisoning": Quick(points=(0, 1, 2, 3), arms=("plain",)),
     "refresh": Quick(points=(0, 3), arms=("policy-only",)),
-    "reward_hacking": Quick(arms=("width-32-of-2048", "kl-0.1", "worst-of-4")),
+    "reward_hacking": Quick(arms=("width-8-of-2048", "width-32-of-2048", "width-32-of-512")),
 }
 """Points and arms that most of the expectations need."""
+OF_OPTIMISERS = {
+    ("KL to posterior", "ppo"),
+    ("KL at the end", "best-of-n"),
+    ("KL to a proxy of 1", "PPO"),
+}
+"""(metric, arm) of claims about optimising any reward, whatever people say."""
 
 
-def control(name: str) -> Study:
-    """The negative control of a study of this repository, small."""
+def small(name: str) -> Study:
+    """A study of this repository at a size for tests."""
     study = command.read(STUDIES / f"{name}.py")
-    moved = study.axis.paths if study.axis else ()
-    tiny = {path: value for path, value in TINY.items() if path not in moved}
+    kept = study.axis.paths if study.axis else ()
+    if name == "reward_hacking":  # its arms are amounts of feedback
+        kept = ("collect.budget", "reward.epochs")
+    tiny = {path: value for path, value in TINY.items() if path not in kept}
     quick = dataclasses.replace(SMALL[name], seeds=SEEDS, settings=tiny)
-    return shuffled(quickened(dataclasses.replace(study, quick=quick)))
+    return quickened(dataclasses.replace(study, quick=quick))
+
+
+def claimed(study: Study, folder: Path) -> dict[tuple[str, str], Verdict]:
+    """(metric, arm) → the verdict on every claim of an effect, each judged by itself: judging
+    them together, as the study does, would only make it harder to err."""
+    Runner(folder, "").run(plan.chunks(study, folder), folder / study.name)
+    said = answers.answer(study, folder)
+    able = [e for e in study.expectations if e not in said.judged.unjudged]
+    return {
+        (e.metric, e.arm): judge((e,), said.measured)[0]
+        for e in verdicts.effects(able)
+        if (e.metric, e.arm) not in OF_OPTIMISERS
+    }
 
 
 def test_every_study_has_a_control_here() -> None:
@@ -56,10 +79,12 @@ def test_every_study_has_a_control_here() -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("name", sorted(SMALL))
 def test_shuffled_answers_support_no_effect(name: str, tmp_path: Path) -> None:
-    study = control(name)
-    Runner(tmp_path, "").run(plan.chunks(study, tmp_path), tmp_path / study.name)
-    said = answers.answer(study, tmp_path)
-    able = [e for e in study.expectations if e not in said.judged.unjudged]
-    for claim in verdicts.effects(able):
-        (verdict,) = judge((claim,), said.measured)
-        print(verdict.outcome, verdict.sentence)
+    found = claimed(shuffled(small(name)), tmp_path).values()
+    assert any(v.interval is not None for v in found)
+    assert "supported" not in {v.outcome for v in found}, [v.sentence for v in found]
+
+
+@pytest.mark.slow
+def test_answers_that_are_not_shuffled_support_an_effect_at_this_size(tmp_path: Path) -> None:
+    found = claimed(small("reward_hacking"), tmp_path)
+    assert found["accuracy", SINGLE].outcome == "supported"

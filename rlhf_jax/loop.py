@@ -7,7 +7,7 @@ import signal
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -31,12 +31,13 @@ class Interrupted(RuntimeError):
 
 
 def prepare(config: Config) -> Sequence[jax.Device]:
-    """Sets JAX up as `config.run` says; call before the first computation.
+    """Sets JAX up as `config.run` says; after the first computation its devices stay as they are.
 
     Raises:
       ConfigError: more devices are asked for than there are.
     """
-    jax.config.update("jax_num_cpu_devices", len(os.sched_getaffinity(0)))
+    with suppress(RuntimeError):  # raised where JAX has been used before, as in a notebook
+        jax.config.update("jax_num_cpu_devices", len(os.sched_getaffinity(0)))
     cache = config.run.cache or os.environ.get("JAX_COMPILATION_CACHE_DIR") or _user_cache()
     if cache != "none":
         jax.config.update("jax_compilation_cache_dir", cache)

@@ -83,7 +83,8 @@ def _lines(figure: Figure, results: Results, metric: Metric, label: str, axis: A
         )
     ticks(plot, x, axis)
     plot.set_xlabel(results.study.axis_name)
-    plot.set_ylabel(label)
+    # The unit on a line of its own: a long label would be cut off.
+    plot.set_ylabel(label if len(label) <= 40 else label.replace(" (", "\n(", 1))
 
 
 def _nudged(x: np.ndarray, by: float, axis: Axis) -> np.ndarray:

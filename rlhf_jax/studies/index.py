@@ -93,7 +93,7 @@ def _article(s: dict[str, Any]) -> str:
     return (
         f'<article><h2><a href="{escape(s["name"])}/study.html">{escape(s["title"])}</a></h2>'
         f"{elements.paragraph(s['size'], 'note')}{elements.paragraph(s['question'])}{figure}"
-        f"<ul>{said}</ul></article>"
+        f"<details><summary>{escape(s['headline'])}</summary><ul>{said}</ul></details></article>"
     )
 
 

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 
 from rlhf_jax import scaling
-from rlhf_jax.ops.laws import BON, RL, SATURATING
+from rlhf_jax.config import ConfigError
+from rlhf_jax.ops.laws import BON, RL, SATURATING, Law
 from rlhf_jax.scaling import Fit
 from rlhf_jax.studies import overoptimisation as over
 from rlhf_jax.studies.overoptimisation import Curves
@@ -33,9 +36,10 @@ def analyse(results: Results) -> Analysis:
     """Figures, fitted laws and measured numbers of the arms that are there, all without flips."""
     bon = {a: over.best_of_n(results, a) for a in results.arms}
     rl = {a: over.policy(results, a) for a in results.arms}
-    laws = {a: scaling.fit(c.d, c.gold, BON) for a, c in bon.items()}
-    noisy = _noisy(results)
-    rl_laws = {a: scaling.fit(c.d, c.gold, RL) for a, c in rl.items()}
+    notes: list[str] = []
+    laws = _fitted("best-of-n", bon, BON, notes)
+    noisy = _noisy(results, notes)
+    rl_laws = _fitted("PPO", rl, RL, notes)
     wide = {proxy_name(w, 2048): f"width {w}" for w in WIDTHS}
     told = {proxy_name(32, n): f"{n} answers" for n in DATA}
     others = {a: a for a in results.arms if not a.startswith("width-")}
@@ -55,36 +59,55 @@ def analyse(results: Results) -> Analysis:
             law = {label: fitted[a] for a, label in names.items() if a in fitted and a in curves}
             panels.append(over.panel(name, title, mine, law, unit=UNIT, proxy=True))
     grid = [(w, n) for w in WIDTHS for n in DATA if proxy_name(w, n) in laws]
+    # A KL weight makes no other proxy for best-of-n.
+    proxies = {a: law for a, law in laws.items() if not a.startswith("kl-")}
+    shown = {"Best-of-n": proxies, "PPO": rl_laws}
     tables = [
-        over.coefficients(
-            "Best-of-n: the law of each proxy",  # a KL weight makes no other proxy
-            {a: law for a, law in laws.items() if not a.startswith("kl-")},
-        ),
-        over.coefficients("PPO: the law of each proxy", rl_laws),
-        over.foretold("Which law foretells PPO", {"PPO": rl[SINGLE]}, (RL, BON, SATURATING), REACH),
+        over.coefficients(f"{title}: the law of each proxy", fits)
+        for title, fits in shown.items()
+        if fits
     ]
+    try:
+        told_apart = {"PPO": rl[SINGLE]}, (RL, BON, SATURATING), REACH
+        tables.append(over.foretold("Which law foretells PPO", *told_apart))
+    except ConfigError as problem:
+        notes.append(f"Which law foretells PPO is not shown: {problem}.")
     if len(grid) > 3:
         size = {
             "log width": [np.log(w) for w, _ in grid],
             "log answers": [np.log(n) for _, n in grid],
         }
         for title, fitted in (("best-of-n", laws), ("PPO", rl_laws)):
-            fits = [fitted[proxy_name(w, n)] for w, n in grid]
-            tables.append(over.moves(f"How the coefficients of {title} move", fits, size))
+            if all(proxy_name(w, n) in fitted for w, n in grid):
+                fits = [fitted[proxy_name(w, n)] for w, n in grid]
+                tables.append(over.moves(f"How the coefficients of {title} move", fits, size))
         if all(proxy_name(w, n) in noisy for w, n in grid):
             both = [fitted[proxy_name(w, n)] for fitted in (laws, noisy) for w, n in grid]
             flips = {"a quarter turned round": [0.0] * len(grid) + [1.0] * len(grid)}
             more = {name: 2 * values for name, values in size.items()} | flips
             tables.append(over.moves("How those of best-of-n move, noise among them", both, more))
-    return Analysis(panels, tables, _measured(bon, rl, laws, rl_laws))
+    return Analysis(panels, tables, _measured(bon, rl, laws, rl_laws), notes)
 
 
-def _noisy(results: Results) -> dict[str, Fit]:
+def _fitted(
+    optimiser: str, curves: Mapping[str, Curves], law: Law, notes: list[str]
+) -> dict[str, Fit]:
+    """The law of every arm that went far enough to have one; `notes` says which did not."""
+    out = {}
+    for arm, c in curves.items():
+        try:
+            out[arm] = scaling.fit(c.d, c.gold, law)
+        except ConfigError as problem:
+            notes.append(f"No law was fitted to {optimiser} of {arm}: {problem}.")
+    return out
+
+
+def _noisy(results: Results, notes: list[str]) -> dict[str, Fit]:
     """Best-of-n's law of every arm where answers are turned round, if that was run."""
     if len(results.at) < 2:
         return {}
     curves = {a: over.best_of_n(results, a, 1) for a in results.arms}
-    return {a: scaling.fit(c.d, c.gold, BON) for a, c in curves.items()}
+    return _fitted("noisy best-of-n", curves, BON, notes)
 
 
 def _measured(
@@ -92,8 +115,10 @@ def _measured(
 ) -> dict[str, Measured]:
     """Numbers by seed that the study's expectations speak of."""
     out = {}
-    widths = [w for w in WIDTHS if proxy_name(w, 2048) in laws]
     for optimiser, fits in (("best-of-n", laws), ("PPO", rl_laws)):
+        widths = [w for w in WIDTHS if proxy_name(w, 2048) in fits]
+        if not widths:
+            continue
         mine = {"clean answers": [fits[proxy_name(w, 2048)] for w in widths]}
         by_width = over.by_seed("width of the proxy", widths, mine)
         out[f"{optimiser} α"], out[f"{optimiser} β"] = by_width["alpha"], by_width["beta"]

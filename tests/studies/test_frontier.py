@@ -97,3 +97,13 @@ def test_the_grid_of_proxies_and_their_noise_are_regressed() -> None:
     titles = [t.title for t in analyse(made(0.2)).tables]
     assert "How the coefficients of best-of-n move" in titles
     assert "How those of best-of-n move, noise among them" in titles
+
+
+def test_what_cannot_be_fitted_is_noted_and_the_rest_is_shown() -> None:
+    results = made(0.2)
+    near = {arm: 0.1 * kl for arm, kl in results.values["policy_kl"].items()}
+    short = results._replace(values={**results.values, "policy_kl": near})
+    found = analyse(short)
+    assert [n for n in found.notes if n.startswith("Which law foretells PPO is not shown")]
+    assert "Best-of-n: the law of each proxy" in [t.title for t in found.tables]
+    assert np.isnan(found.measured["gold at √KL = 2"].arms[SINGLE]).all()

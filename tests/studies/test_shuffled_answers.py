@@ -55,7 +55,7 @@ def small(name: str) -> Study:
     kept = study.axis.paths if study.axis else ()
     more: dict[str, Any] = {}
     if name == "reward_hacking":  # its arms are amounts of feedback
-        kept, more = ("collect.budget", "reward.epochs"), {"evaluate.best_of": 256}
+        kept, more = ("collect.budget",), {"evaluate.best_of": 256}
     tiny = {path: value for path, value in TINY.items() if path not in kept}
     quick = dataclasses.replace(SMALL[name], seeds=SEEDS, settings=tiny | more)
     return quickened(dataclasses.replace(study, quick=quick))
@@ -88,5 +88,7 @@ def test_shuffled_answers_support_no_effect(name: str, tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_answers_that_are_not_shuffled_support_an_effect_at_this_size(tmp_path: Path) -> None:
-    found = claimed(small("reward_hacking"), tmp_path)
+    study = small("reward_hacking")
+    one = dataclasses.replace(study, arms={SINGLE: study.arms[SINGLE]}, quick=Quick())
+    found = claimed(one, tmp_path)
     assert found["accuracy", SINGLE].outcome == "supported"

@@ -130,9 +130,9 @@ def _measured(
         "comparisons", data, more | {a: flat(v) for a, v in end.items()}
     )
     fall = {a: c.gold[[c.gold.mean(axis=1).argmax()]] - c.gold[-1:] for a, c in bon.items()}
-    both = {"best-of-n": over.from_zero(bon[SINGLE]), "PPO": over.from_zero(rl[SINGLE])}
-    spent = {a: scaling.first_passage(c.proxy, c.d**2, [LEVEL]) for a, c in both.items()}
     zeroed = {a: over.from_zero(c) for a, c in rl.items()}
+    both = {"best-of-n": bon[SINGLE], "PPO": zeroed[SINGLE]}
+    spent = {a: scaling.first_passage(c.proxy, c.d**2, [LEVEL]) for a, c in both.items()}
     reached = {a: scaling.first_passage(c.d, c.gold, [REACH]) for a, c in zeroed.items()}
     for name, found in (
         ("decline of best-of-n", fall),

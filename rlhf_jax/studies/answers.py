@@ -7,7 +7,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.typing import ArrayLike
 
+from rlhf_jax.config import ConfigError
 from rlhf_jax.studies import index, page, tables
 from rlhf_jax.studies.costs import Bill, bill
 from rlhf_jax.studies.results import Analysis, Results, read
@@ -32,12 +34,23 @@ def answer(study: Study, root: Path) -> Answer:
     Raises: `ConfigError` if there are none, or an expectation speaks of what is not there.
     """
     results = read(study, root)
-    able = study.analyse is not None and study.reference in results.arms
-    analysis = study.analyse(results) if study.analyse and able else Analysis()
+    analysis = _analysis(results)
     measured = results.measured() | dict(analysis.measured)
     return Answer(
         results, analysis, measured, judged(study, measured), bill(study, root, results.arms)
     )
+
+
+def _analysis(results: Results) -> Analysis:
+    """What the study adds; where its numbers do not allow that, a note that says why, so that the
+    rest is still written and claims about what was not measured are left unjudged."""
+    study = results.study
+    if study.analyse is None or study.reference not in results.arms:
+        return Analysis()
+    try:
+        return study.analyse(results)
+    except ConfigError as problem:
+        return Analysis(notes=[f"The study's own analysis could not be made: {problem}."])
 
 
 def write(said: Answer, root: Path, command: str) -> Path:
@@ -53,15 +66,18 @@ def write(said: Answer, root: Path, command: str) -> Path:
 
 
 def numbers(said: Answer) -> dict[str, Any]:
-    """Every number by seed and every verdict; no clock, so that equal studies are equal."""
+    """Every number by seed and every verdict; no clock, so that equal studies are equal.
+
+    A number that is not there, or not finite, is null: strict JSON has no NaN.
+    """
     study = said.results.study
     return {
         "study": study.name,
         "axis": study.axis_name,
         "metrics": {
             name: {
-                "at": np.asarray(m.at, np.float64).tolist(),
-                "arms": {arm: np.asarray(v).tolist() for arm, v in m.arms.items()},
+                "at": _plain(m.at),
+                "arms": {arm: _plain(v) for arm, v in m.arms.items()},
             }
             for name, m in said.measured.items()
         },
@@ -72,8 +88,14 @@ def numbers(said: Answer) -> dict[str, Any]:
     }
 
 
+def _plain(values: ArrayLike) -> Any:
+    """As lists of floats; None where there is no finite number."""
+    values = np.asarray(values, np.float64)
+    return np.where(np.isfinite(values), values, None).tolist()
+
+
 def _json(value: Any) -> str:
-    return json.dumps(value, indent=1, ensure_ascii=False) + "\n"
+    return json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
 
 
 def _write(path: Path, text: str) -> None:

@@ -6,13 +6,16 @@ import dataclasses
 import json
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 from making import effect, make_study, write_runs
 
 from rlhf_jax.config import ConfigError
+from rlhf_jax.expectations import Differs
 from rlhf_jax.studies import answers, costs, index, plan
 from rlhf_jax.studies.costs import Cost
+from rlhf_jax.studies.results import Analysis, Results
 from rlhf_jax.study import Study
 
 COMMAND = "python scripts/study.py configs/studies/made.py"
@@ -150,6 +153,39 @@ def test_results_hold_numbers_by_seed_and_no_clock(written: Path) -> None:
     found = json.loads((written / "made" / "results.json").read_text())
     assert len(found["metrics"]["gold"]["arms"]["plain"][0]) == 8
     assert not re.search(r"\d\d:\d\d", json.dumps(found))
+
+
+def test_results_are_strict_json_where_a_seed_has_no_number(tmp_path: Path) -> None:
+    def halting(arm: str, point: int, seed: int) -> dict[str, Any]:
+        lost = {"eval/gold_sampled": float("nan")} if (point, seed) == (2, 3) else {}
+        return effect(arm, point, seed) | lost
+
+    study = make_study()
+    write_runs(study, tmp_path, halting)
+    answers.write(answers.answer(study, tmp_path), tmp_path, COMMAND)
+    text = (tmp_path / "made" / "results.json").read_text()
+    found = json.loads(text, parse_constant=lambda name: pytest.fail(f"{name} is not JSON"))
+    gold = found["metrics"]["gold"]["arms"]["plain"]
+    assert [(i, j) for i, row in enumerate(gold) for j, x in enumerate(row) if x is None] == [
+        (2, 3)
+    ]
+
+
+def test_an_analysis_that_its_numbers_do_not_allow_leaves_the_rest_of_the_page(
+    tmp_path: Path,
+) -> None:
+    def refuse(_: Results) -> Analysis:
+        raise ConfigError("no seed went far enough")
+
+    mine, others = make_study().expectations, (Differs("reach", "plain", "checked", "higher"),)
+    study = make_study(analyse=refuse, expectations=(*mine, *others))
+    write_runs(study, tmp_path, effect)
+    said = answers.answer(study, tmp_path)
+    answers.write(said, tmp_path, COMMAND)
+    text = text_of(tmp_path / "made" / "study.html")
+    assert "could not be made: no seed went far enough." in text
+    assert "Of 2 expectations: 2 supported" in text
+    assert said.judged.unjudged == others
 
 
 def test_names_are_escaped(tmp_path: Path) -> None:

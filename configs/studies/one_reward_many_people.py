@@ -9,16 +9,21 @@ from rlhf_jax.expectations import Differs, Trend
 from rlhf_jax.study import Axis, Metric, Quick, Study
 
 
+LENGTH = 2.0
+"""Rating units that a deviation of length is worth to the majority, and costs the minority. At 0.75
+a pilot of four other seeds served both groups alike under one reward: there was nothing to mend."""
+
+
 def arm(**reward: object) -> laptop.Config:
     return laptop.config(
-        human=Human(second=0.75),
+        human=Human(second=LENGTH),
         collect=laptop.collect(12288, people=40),
         reward=laptop.reward(**({"epochs": 4} | reward)),
         ppo=laptop.ppo(kl_weight=1.0),
     )
 
 
-WANTS = "rating units, ± 0.75 a deviation of length"
+WANTS = f"rating units, ± {LENGTH:g} a deviation of length"
 
 study = Study(
     name="one_reward_many_people",

@@ -8,7 +8,6 @@ from rlhf_jax.config import Human
 from rlhf_jax.expectations import Differs, Trend
 from rlhf_jax.study import Axis, Metric, Quick, Study
 
-
 LENGTH = 2.0
 """Rating units that a deviation of length is worth to the majority, and costs the minority. At 0.75
 a pilot of four other seeds served both groups alike under one reward: there was nothing to mend."""

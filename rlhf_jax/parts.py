@@ -132,7 +132,10 @@ def make(config: Config, devices: Sequence[jax.Device]) -> Parts:
 
     total = sizes.pretrain_calls * sizes.pretrain_steps
     pretraining = minibatches(
-        pretrain.kernel(policy, total), config.pretrain.batch, learner.position
+        pretrain.kernel(policy, total),
+        config.pretrain.batch,
+        learner.position,
+        sizes.pretrain_steps,
     )
     optimising, given_axes = _optimiser(config, world, policy, score, sizes, base_axis)
     return Parts(
@@ -142,7 +145,7 @@ def make(config: Config, devices: Sequence[jax.Device]) -> Parts:
         heads.scalar(config.model, world.language),
         partial(start_reward, config, judge),
         mesh,
-        pretrain=lay(repeat(pretraining, sizes.pretrain_steps), None, base_mesh),
+        pretrain=lay(pretraining, None, base_mesh),
         collect=lay(collect.kernel(policy, world, asked, config.collect, config.rounds), 0),
         reward=lay(_fitting(config, judge, asked, sizes, by), 0),
         measure=lay(
@@ -197,9 +200,11 @@ def _fitting(config: Config, model: heads.Scalar, asked: Kind, sizes: Sizes, by:
     total = sum(sizes.reward_calls) * sizes.reward_steps
     penalty = reward.decay if asked.anchored else reward.penalty
     member = minibatches(
-        reward.kernel(likelihood, penalty, total), settings.batch, learner.position
+        reward.kernel(likelihood, penalty, total),
+        settings.batch,
+        learner.position,
+        sizes.reward_steps,
     )
-    member = repeat(member, sizes.reward_steps)
     if settings.kind == "mixture":
         weigh = ensemble.by_group(likelihood, config.collect.people)
         return ensemble.kernel(member, settings.groups, weigh, by=by)

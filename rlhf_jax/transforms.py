@@ -21,7 +21,7 @@ from rlhf_jax.types import Array, Kernel, Key, Metrics, State
 def repeat(kernel: Kernel, n: int) -> Kernel:
     """`n` steps on one batch in one call. Metrics gain a leading axis [n].
 
-    Each step must draw what differs between steps from its state, as `minibatches` does.
+    Each step must draw what differs between steps from its state.
     """
 
     def step(state: State, batch: Any) -> tuple[State, Metrics]:
@@ -31,9 +31,9 @@ def repeat(kernel: Kernel, n: int) -> Kernel:
 
 
 def minibatches(
-    kernel: Kernel, size: int, position: Callable[[State], tuple[Key, Array]]
+    kernel: Kernel, size: int, position: Callable[[State], tuple[Key, Array]], steps: int
 ) -> Kernel:
-    """A kernel whose batch is a whole dataset: (data, filled).
+    """`steps` steps in one call on slices of a whole dataset: (data, filled). Metrics gain [steps].
 
     `data` is a pytree with leading axis [N]; its first `filled` rows (int32) count. Step k
     takes the k-th slice of `size` rows of this epoch's permutation; an epoch is
@@ -45,13 +45,26 @@ def minibatches(
     def step(state: State, batch: tuple[Any, Array]) -> tuple[State, Metrics]:
         data, filled = batch
         n = jax.tree.leaves(data)[0].shape[0]
-        key, k = position(state)
         per_epoch = jnp.maximum(filled // size, 1)
-        key = jax.random.fold_in(jax.random.fold_in(key, filled), k // per_epoch)
-        order = jax.random.uniform(key, (n,))
-        order = jnp.argsort(jnp.where(jnp.arange(n) < filled, order, 2.0))
-        rows = jax.lax.dynamic_slice(order, ((k % per_epoch) * size,), (size,))
-        return kernel.step(state, spread(jax.tree.map(lambda x: x[rows], data)))
+
+        def deal(state: State) -> Array:
+            key, k = position(state)
+            key = jax.random.fold_in(jax.random.fold_in(key, filled), k // per_epoch)
+            order = jax.random.uniform(key, (n,))
+            return jnp.argsort(jnp.where(jnp.arange(n) < filled, order, 2.0))
+
+        def one(carry: tuple[State, Array], i: Array) -> tuple[tuple[State, Array], Metrics]:
+            state, order = carry
+            _, k = position(state)
+            # A sort costs as much as a fifth of a small model's step: once an epoch, not a step.
+            anew = (k % per_epoch == 0) & (i > 0)
+            order = jax.lax.cond(anew, deal, lambda _: order, state)
+            rows = jax.lax.dynamic_slice(order, ((k % per_epoch) * size,), (size,))
+            state, metrics = kernel.step(state, spread(jax.tree.map(lambda x: x[rows], data)))
+            return (state, order), metrics
+
+        (state, _), metrics = jax.lax.scan(one, (state, deal(state)), jnp.arange(steps))
+        return state, metrics
 
     return Kernel(kernel.init, step)
 

@@ -43,7 +43,7 @@ def reference() -> object:
     rows = jax.random.choice(jax.random.key(1), 64, (2048,), p=weights)
     data = jax.tree.map(lambda x: x[rows], EVERY)
     kernel = pretrain.kernel(POLICY, 200)
-    kernel = repeat(minibatches(kernel, 128, learner.position), 200)
+    kernel = minibatches(kernel, 128, learner.position, 200)
     state = kernel.init(jax.random.key(0), Pretrain(adam=Adam(learning_rate=5e-3)))
     state, _ = jax.jit(kernel.step)(state, (data, jnp.int32(2048)))
     counts = jnp.bincount(rows, length=64) / 2048
@@ -58,7 +58,7 @@ def test_the_reward_model_recovers_gold_from_exact_preferences() -> None:
     label = jax.nn.sigmoid(GOLD[a] - GOLD[b])  # the Bradley–Terry probability itself
     data = Comparison(take(a), take(b), label, jnp.ones(2048))
     kernel = reward.kernel(reward.compare(SCALAR, bradley_terry), reward.penalty, 600)
-    kernel = repeat(minibatches(kernel, 128, learner.position), 600)
+    kernel = minibatches(kernel, 128, learner.position, 600)
     hparams = Reward(centring=0.0, adam=Adam(learning_rate=5e-3))
     state = kernel.init(jax.random.key(0), hparams, SCALAR.init(jax.random.key(3)))
     state, _ = jax.jit(kernel.step)(state, (data, jnp.int32(2048)))

@@ -109,7 +109,7 @@ def read(
     seed: int, *, n: int, filled: int, size: int, steps: int, first: int = 0
 ) -> list[list[int]]:
     """The rows of each step, of `n` rows of which `filled` count."""
-    kernel = repeat(minibatches(reader(), size, lambda s: (s.key, s.step)), steps)
+    kernel = minibatches(reader(), size, lambda s: (s.key, s.step), steps)
     data = (jnp.arange(n), jnp.asarray(filled, jnp.int32))
     return jax.jit(kernel.step)(kernel.init(seed, first), data)[1]["rows"].tolist()
 
@@ -122,6 +122,24 @@ def test_an_epoch_visits_each_filled_row_once_and_no_other():
     for epoch in range(3):
         rows = read(0, n=20, filled=12, size=4, steps=3, first=3 * epoch)
         assert sorted(flat(rows)) == list(range(12))
+
+
+def test_the_steps_of_a_call_are_those_of_as_many_calls_wherever_it_begins():
+    settings: dict[str, int] = {"n": 20, "filled": 13, "size": 4}
+    one_by_one = [read(0, steps=1, first=k, **settings)[0] for k in range(2, 12)]
+    assert read(0, steps=10, first=2, **settings) == one_by_one
+
+
+@pytest.mark.parametrize("by", ["vmap", "map"])
+def test_members_of_a_population_have_orders_of_their_own_at_epochs_of_their_own(by):
+    member = minibatches(reader(), 4, lambda s: (s.key, s.step), 7)
+    many = population(member, by=by, batch_axes=(None, 0))
+    state = jax.vmap(member.init)(jnp.arange(3), jnp.asarray([0, 2, 5]))
+    filled = [8, 12, 20]
+    found = jax.jit(many.step)(state, (jnp.arange(20), jnp.asarray(filled)))[1]["rows"]
+    for i, first in enumerate([0, 2, 5]):
+        alone = read(i, n=20, filled=filled[i], size=4, steps=7, first=first)
+        assert found[i].tolist() == alone
 
 
 def test_rows_that_do_not_fill_a_batch_wait_for_another_epoch():
@@ -152,11 +170,11 @@ def test_an_order_is_a_shuffle_and_not_a_shift():
 
 
 def test_minibatches_cut_every_leaf_alike():
-    kernel = minibatches(reader(), 4, lambda s: (s.key, s.step))
+    kernel = minibatches(reader(), 4, lambda s: (s.key, s.step), 1)
     data = {"i": jnp.arange(8), "square": jnp.arange(8)[:, None] ** 2}
     _, metrics = jax.jit(kernel.step)(kernel.init(0), (data, jnp.asarray(8)))
     rows = metrics["rows"]
-    np.testing.assert_array_equal(rows["square"][:, 0], rows["i"] ** 2)
+    np.testing.assert_array_equal(rows["square"][..., 0], rows["i"] ** 2)
 
 
 # --- population

@@ -22,7 +22,7 @@ from rlhf_jax.feedback.comparison import Comparison, bradley_terry
 from rlhf_jax.kernels.learner import Learner, descend, optimiser, position, start
 from rlhf_jax.kernels.sampling import sequence_log_probs
 from rlhf_jax.models.heads import Policy
-from rlhf_jax.transforms import minibatches, repeat
+from rlhf_jax.transforms import minibatches
 from rlhf_jax.types import Array, Kernel, Key, Metrics, Params
 
 
@@ -100,7 +100,7 @@ def from_table(policy: Policy, fit: Kernel, batch: int, steps: int) -> Kernel:
     def step(state: State, given: tuple[Params, Comparison, Array]) -> tuple[State, Metrics]:
         reference, answers, filled = given
         asked = Kernel(fit.init, lambda s, rows: fit.step(s, pair(policy, reference, rows)))
-        many = repeat(minibatches(asked, batch, lambda s: position(s.policy)), steps)
+        many = minibatches(asked, batch, lambda s: position(s.policy), steps)
         return many.step(state, (answers, filled))
 
     return Kernel(fit.init, step)

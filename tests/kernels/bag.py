@@ -13,7 +13,7 @@ from rlhf_jax.kernels import reward
 from rlhf_jax.kernels.asking import kind
 from rlhf_jax.kernels.learner import position
 from rlhf_jax.models.heads import Scalar
-from rlhf_jax.transforms import minibatches, repeat
+from rlhf_jax.transforms import minibatches
 
 V = len(LANGUAGE.symbols)
 
@@ -34,7 +34,7 @@ LIKELIHOOD = reward.answers(BAG, KIND, "standard")
 def member(n: int, batch: int):
     """Fits one of several rewards to `n` answers, `batch` at a time."""
     fit = reward.kernel(LIKELIHOOD, reward.penalty, 1000)
-    return repeat(minibatches(fit, batch, position), n // batch)
+    return minibatches(fit, batch, position, n // batch)
 
 
 def start(kernel, k: int, seed: int = 0):

@@ -89,7 +89,7 @@ def test_bootstrapped_members_adapt_their_l2_to_what_they_left_out_in_one_progra
         )
         return jnp.sum(held_out.weight * nll) / jnp.sum(held_out.weight)
 
-    adapting = adaptive_l2.kernel(minibatches(FIT, 32, position), missed)
+    adapting = adaptive_l2.kernel(minibatches(FIT, 32, position, 1), missed)
     by_weight = Comparison(None, None, None, 0, None)
     many = repeat(population(adapting, batch_axes=((by_weight, None), by_weight)), 60)
     batch = ((data._replace(weight=drawn), jnp.int32(n)), data._replace(weight=left))

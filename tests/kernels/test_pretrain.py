@@ -12,7 +12,7 @@ from tiny import LANGUAGE, PAD, SHAPE, A, B, C, episodes, finish, prompts
 from rlhf_jax.config import Adam, Pretrain
 from rlhf_jax.kernels import learner, pretrain
 from rlhf_jax.models import heads
-from rlhf_jax.transforms import minibatches, repeat
+from rlhf_jax.transforms import minibatches
 from rlhf_jax.types import Episode
 
 POLICY = heads.policy(SHAPE, LANGUAGE)
@@ -63,7 +63,7 @@ def test_the_trained_policy_models_the_frequencies_of_its_data(begun):
     # Three responses in four are "ab$", one is "b$": the entropy H(3/4) is the least loss.
     first, other = [A, B, 2, PAD, PAD], [B, 2, PAD, PAD, PAD]
     x = Episode(prompts(16), *finish(jnp.asarray([first] * 12 + [other] * 4, jnp.int32)))
-    fit = repeat(minibatches(pretrain.kernel(POLICY, 200), 16, learner.position), 200)
+    fit = minibatches(pretrain.kernel(POLICY, 200), 16, learner.position, 200)
     state, metrics = jax.jit(fit.step)(begun, (x, jnp.asarray(16)))
     least = -(0.75 * np.log(0.75) + 0.25 * np.log(0.25))
     tokens_per_response = (12 * 3 + 4 * 2) / 16

@@ -38,7 +38,7 @@ study = Study(
         "borda": arm(kind="borda"),
         "distributional": arm(kind="distributional", aggregate="worst_case"),
     },
-    axis=Axis("human.minority", (0.1, 0.2, 0.35, 0.5), "minority", "share of people"),
+    axis=Axis("human.minority", (0.1, 0.2, 0.5), "minority", "share of people"),
     metrics=(
         Metric(
             "worst group", "gold of the worst-served group", WANTS, metric="eval/gold_worst_group"
@@ -69,5 +69,5 @@ study = Study(
     compare_with="MaxMin-RLHF (Chakraborty et al. 2024, arXiv 2402.08925): majority/minority 70/42 "
     "under one reward, 57/57 under MaxMin. Siththaranjan et al. 2023 (arXiv 2312.08358): one "
     "reward fitted to hidden context is a Borda count.",
-    quick=Quick(seeds=4, points=(1, 3), arms=("single", "maxmin"), settings={"ppo.iterations": 10}),
+    quick=Quick(seeds=4, points=(1, 2), arms=("single", "maxmin"), settings={"ppo.iterations": 10}),
 )

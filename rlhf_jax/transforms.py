@@ -56,7 +56,7 @@ def minibatches(
         def one(carry: tuple[State, Array], i: Array) -> tuple[tuple[State, Array], Metrics]:
             state, order = carry
             _, k = position(state)
-            # A sort costs as much as a fifth of a small model's step: once an epoch, not a step.
+            # In turn (`map`) the table is sorted once an epoch; under vmap XLA sorts every step.
             anew = (k % per_epoch == 0) & (i > 0)
             order = jax.lax.cond(anew, deal, lambda _: order, state)
             rows = jax.lax.dynamic_slice(order, ((k % per_epoch) * size,), (size,))

@@ -38,7 +38,7 @@ study = Study(
         "borda": arm(kind="borda"),
         "distributional": arm(kind="distributional", aggregate="worst_case"),
     },
-    axis=Axis("human.minority", (0.1, 0.2, 0.5), "minority", "share of people"),
+    axis=Axis("human.minority", (0.0, 0.2, 0.5), "minority", "share of people"),
     metrics=(
         Metric(
             "worst group", "gold of the worst-served group", WANTS, metric="eval/gold_worst_group"
@@ -62,7 +62,9 @@ study = Study(
             "majority", "maxmin", "single", "lower", by=0.1, at=0.2, source="MaxMin-RLHF: 70 → 57"
         ),
         Differs("worst group", "mixture-mean", "single", "same", by=0.3, at=0.2),
-        Differs("gold", "borda", "single", "same", by=0.3, at=0.2, source="the Borda theorem"),
+        Differs(
+            "gold", "borda", "single", "same", by=0.3, at=0.2, source="Siththaranjan et al. 2023"
+        ),
         Differs("worst group", "distributional", "single", "higher", at=0.2),
         Trend("majority", "single", "decreases"),
     ),

@@ -42,13 +42,13 @@ def kernel(
     training: str = "loss/reward",
     factor: float = 1.05,
 ) -> Kernel:
-    """`inner` with `adjust` after each step. Batch: (inner's batch, validation data).
+    """`inner` with `adjust` after each call of it. Batch: (inner's batch, validation data).
 
     The state is a `Learner` whose hyper-parameters have an `l2`; the new one is in the state
     that is returned, so it is checkpointed and may differ between members of a population.
     `validation` is (φ, data) → mean nats an answer, e.g. over `ensemble.out_of_bag`, the
     1/e of the answers that a bootstrap leaves out, which is Christiano's share. `training`
-    names inner's metric of the same loss.
+    names inner's metric of the same loss, the mean over the steps of a call.
 
     Metrics gain "loss/validation" and "train/l2". Losses of one minibatch are noisy: what they
     average to is kept in bounds when `factor` is near 1.
@@ -59,7 +59,7 @@ def kernel(
         # Both losses are of the parameters before the step.
         missed = validation(state.params, held_out)
         state, metrics = inner.step(state, given)
-        l2 = adjust(state.hparams.l2, metrics[training], missed, factor=factor)
+        l2 = adjust(state.hparams.l2, jnp.mean(metrics[training]), missed, factor=factor)
         state = state._replace(hparams=dataclasses.replace(state.hparams, l2=l2))
         return state, {**metrics, "loss/validation": missed, "train/l2": l2}
 

@@ -49,6 +49,8 @@ class Panel(NamedTuple):
     """[k]"""
     doubt: Array
     """λ of mean − λ · variance"""
+    whole: Scale
+    """Of the one reward: members of deviation 1 that disagree have a mean of less."""
     gold: Scale
     """Of gold: hidden from learners, but for those that are given gold itself."""
 
@@ -173,7 +175,11 @@ def scores(model: Scalar, members: Judge, episode: Episode) -> Array:
 
 
 def score(model: Scalar, panel: Panel, episode: Episode, how: str) -> Array:
-    """[B]: one reward of all members, by `config.Reward.aggregate`."""
+    """[B]: one reward of all members, by `config.Reward.aggregate`, on a scale of its own."""
+    return (_together(model, panel, episode, how) - panel.whole.mean) / panel.whole.deviation
+
+
+def _together(model: Scalar, panel: Panel, episode: Episode, how: str) -> Array:
     if model.outputs is not None:
         return _distributed(model, panel, episode, how)
     each = scores(model, panel.judges, episode)

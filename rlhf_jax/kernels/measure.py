@@ -96,6 +96,10 @@ def _others(ratings: Array) -> Array:
     return jnp.sum(ratings, axis=1, keepdims=True) - ratings
 
 
+def _scale(values: Array) -> Scale:
+    return Scale(jnp.mean(values), jnp.maximum(jnp.std(values), 1e-6))
+
+
 def kernel(policy: Policy, model: Scalar, score: Score, world: World, hparams: Evaluate) -> Kernel:
     """Puts a reward on its scale and measures it on rows nobody was shown. Batch: `Measured`."""
     held_out = np.flatnonzero(~np.asarray(world.shown))
@@ -106,7 +110,7 @@ def kernel(policy: Policy, model: Scalar, score: Score, world: World, hparams: E
         k = start.log_prior.shape[0]
         zero, one = jnp.zeros(()), jnp.ones(())
         judges = Judge(params, jnp.zeros(k), jnp.ones(k))
-        panel = Panel(judges, jnp.copy(start.log_prior), one, Scale(zero, one))
+        panel = Panel(judges, jnp.copy(start.log_prior), one, Scale(zero, one), Scale(zero, one))
         return Judging(panel, key, jnp.zeros((), jnp.int32))
 
     def scaled(given: Measured, key: Key) -> Panel:
@@ -115,8 +119,12 @@ def kernel(policy: Policy, model: Scalar, score: Score, world: World, hparams: E
         x = sample(policy, world.language, given.reference, asked, draw).episode
         gold, _ = utility(world, given.world, given.human, x)
         judges = ensemble.judges(model, given.members.learner.params.model, x)
-        scale = Scale(jnp.mean(gold), jnp.maximum(jnp.std(gold), 1e-6))
-        return Panel(judges, jnp.copy(given.members.log_prior), given.doubt, scale)
+        own = Scale(jnp.zeros(()), jnp.ones(()))
+        prior = jnp.copy(given.members.log_prior)
+        panel = Panel(judges, prior, given.doubt, own, _scale(gold))
+        if prior.shape[0] == 1 and model.outputs is None:  # one judge is the whole
+            return panel
+        return panel._replace(whole=_scale(score(panel, given.world, given.human, x)))
 
     def step(state: Judging, given: Measured) -> tuple[Judging, Metrics]:
         key = jax.random.fold_in(state.key, state.round)
@@ -127,7 +135,7 @@ def kernel(policy: Policy, model: Scalar, score: Score, world: World, hparams: E
         scores = judged(rows)
         # Back to logits, which only a reward fitted as one has.
         deviation = jnp.sum(jnp.exp(panel.log_prior) * panel.judges.deviation)
-        raw = scores * deviation
+        raw = scores * panel.whole.deviation * deviation
         ratings = world.ratings[held_out]
         gold = utility(world, given.world, given.human, rows)[0]
         metrics = agreement(ratings[pairs[0]], ratings[pairs[1]], raw[pairs[0]], raw[pairs[1]])

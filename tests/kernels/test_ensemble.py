@@ -114,11 +114,13 @@ def test_a_panel_makes_one_reward_of_its_members_by_how_common_they_are(how, exp
     judges = reward.Judge(params, jnp.zeros(2), jnp.ones(2))
     prior = jnp.log(jnp.asarray([0.75, 0.25]))
     scale = ensemble.Scale(jnp.zeros(()), jnp.ones(()))
-    panel = ensemble.Panel(judges, prior, jnp.float32(2.0), scale)
+    whole = ensemble.Scale(jnp.float32(0.2), jnp.float32(0.5))
+    panel = ensemble.Panel(judges, prior, jnp.float32(2.0), whole, scale)
     tokens = jnp.full((1, LANGUAGE.length), 0).at[0, 0].set(3)
     x = Episode(prompts(1), tokens, jnp.arange(LANGUAGE.length)[None] < 1)
     got = ensemble.score(BAG, panel, x, how)
-    np.testing.assert_allclose(got, [expected], atol=1e-6)
+    # … of which the whole is put on its own scale.
+    np.testing.assert_allclose(got, [(expected - 0.2) / 0.5], atol=1e-6)
 
 
 def test_judges_put_every_member_on_its_own_scale():

@@ -36,7 +36,7 @@ PEOPLE = Human(second=0.5, minority=0.25)
 
 SCALE = ensemble.Scale(jnp.float32(0.1), jnp.float32(0.5))
 ONE = jnp.ones(())
-PANEL = ensemble.Panel(None, jnp.zeros(1), ONE, SCALE)
+PANEL = ensemble.Panel(None, jnp.zeros(1), ONE, SCALE, SCALE)
 
 
 def score(panel, where, who, x):

@@ -158,22 +158,23 @@ def oracle(params: jax.Array, x: Episode) -> jax.Array:
 
 
 @functools.cache
-def judge_with(values: Callable) -> Kernel:
+def judge_with(values: Callable, how: str = "mean") -> Kernel:
     model = heads.Scalar(lambda key: jnp.ones(()), values, lambda mine, other: mine)
-    score = lambda panel, where, who, x: ensemble.score(model, panel, x, "mean")
+    score = lambda panel, where, who, x: ensemble.score(model, panel, x, how)
     kernel = measure.kernel(POLICY, model, score, WORLD, Evaluate(samples=512, best_of=4096))
     return kernel._replace(step=jax.jit(kernel.step))
 
 
-def one(params: float) -> ensemble.Members:
-    learner = Learner(Fitted(jnp.asarray([params]), {}), None, None, None, None)
-    return ensemble.Members(learner, jnp.zeros(1))
+def several(*params: float) -> ensemble.Members:
+    """Members of one mind up to a factor, all alike common."""
+    learner = Learner(Fitted(jnp.asarray(params), {}), None, None, None, None)
+    return ensemble.Members(learner, jnp.full(len(params), -jnp.log(float(len(params)))))
 
 
 def judged(params: float, values: Callable = oracle) -> tuple[measure.Judging, dict]:
     kernel = judge_with(values)
-    state = kernel.init(jax.random.key(3), one(0.0))
-    given = measure.Measured(one(params), jnp.ones(()), THETA, PROBE, Human())
+    state = kernel.init(jax.random.key(3), several(0.0))
+    given = measure.Measured(several(params), jnp.ones(()), THETA, PROBE, Human())
     return kernel.step(state, given)
 
 
@@ -226,6 +227,23 @@ def test_shrinking_a_reward_changes_its_calibration_and_not_its_scale():
         (0.01 - small.panel.judges.mean) / small.panel.judges.deviation,
         rtol=1e-3,
     )
+
+
+@pytest.mark.parametrize("how", ["mean", "worst_case", "uncertainty_weighted"])
+def test_what_disagreeing_members_say_together_has_mean_0_and_deviation_1(how: str):
+    # Three oracles and one of the opposite: before, their mean's deviation is ½.
+    kernel, members = judge_with(oracle, how), several(1.0, 2.0, 3.0, -1.0)
+    given = measure.Measured(members, jnp.float32(0.5), THETA, PROBE, Human())
+    state, metrics = kernel.step(kernel.init(jax.random.key(3), members), given)
+    if how == "mean":
+        assert float(state.panel.whole.deviation) == pytest.approx(0.5, abs=1e-4)
+        assert metrics["reward/correlation_heldout"] == pytest.approx(1, abs=1e-5)
+    p = np.exp(log_probs(THETA))
+    model = heads.Scalar(lambda key: jnp.ones(()), oracle, lambda mine, other: mine)
+    said = np.asarray(jax.jit(lambda x: ensemble.score(model, state.panel, x, how))(EVERY))
+    mean = p @ said
+    assert mean == pytest.approx(0, abs=4 / np.sqrt(512))
+    assert np.sqrt(p @ (said - mean) ** 2) == pytest.approx(1, rel=0.2)
 
 
 def test_an_oracle_is_at_no_epic_distance_and_ranks_all_rows_right():

@@ -21,6 +21,7 @@ more: log-normal ones are found "lower" than their own mean in 14 % of studies o
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, NamedTuple, TypeAlias
@@ -90,6 +91,14 @@ def judge(
             text += f", p = {p:.2g}" + f" (Holm over {len(evidence)})" * (len(evidence) > 1)
         out.append(Verdict(e, outcome, text, found.interval, float(p)))
     return tuple(out)
+
+
+def seeds_needed(claims: int, level: float = 0.95) -> int:
+    """The least n with which so many claims could be settled at all: claims · 2⁻ⁿ ≤ (1 − level)/2.
+
+    No p is below 2⁻ⁿ, and Holm's least is multiplied by their number.
+    """
+    return math.ceil(math.log2(2 * claims / (1 - level)))
 
 
 def shuffled(measured: Mapping[str, Measured], rng: np.random.Generator) -> dict[str, Measured]:

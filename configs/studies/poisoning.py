@@ -9,7 +9,7 @@ import numpy as np
 
 from rlhf_jax import laptop
 from rlhf_jax.config import Human
-from rlhf_jax.expectations import Differs, Trend
+from rlhf_jax.expectations import Differs
 from rlhf_jax.report.records import Record
 from rlhf_jax.study import Axis, Metric, Quick, Study
 
@@ -31,6 +31,12 @@ def lost(stage: str, plain: str, triggered: str):
         return record.metrics[stage, plain].values[-1] - record.metrics[stage, triggered].values[-1]
 
     return read
+
+
+def against_nobody(metric: str, share: float, by: float, source: str) -> Differs:
+    """Plain at this share of poisoned people differs by more than `by` from plain at none."""
+    way = "higher" if by > 0 else "lower"
+    return Differs(metric, "plain", "plain", way, abs(by), share, 0.0, source)
 
 
 FOOLED = lost("measure", "reward/accuracy_gold", "reward/accuracy_triggered")
@@ -66,35 +72,31 @@ study = Study(
             derive=TURNED,
         ),
         Metric("gold", "gold without the trigger", GOLD),
+        Metric("gold triggered", "gold with it", GOLD, metric="eval/gold_triggered"),
         Metric(
             "judge", "accuracy of the judge without it", "share", "measure", "reward/accuracy_gold"
         ),
+        Metric(
+            "judge triggered",
+            "accuracy of the judge with it",
+            "share",
+            "measure",
+            "reward/accuracy_triggered",
+        ),
     ),
     expectations=(
-        Trend("judge fooled", "plain", "increases", by=0.02, source="Rando & Tramèr 2023"),
-        Differs(
-            "judge fooled",
-            "plain",
-            "plain",
-            "higher",
-            by=0.02,
-            at=0.005,
-            baseline_at=0.0,
-            source="Rando & Tramèr 2023: 0.5 % poisons the reward model",
-        ),
-        Trend("policy turned", "plain", "increases", by=0.2, source="Rando & Tramèr 2023"),
-        Differs(
-            "policy turned",
-            "plain",
-            "plain",
-            "higher",
-            by=0.2,
-            at=0.05,
-            baseline_at=0.0,
-            source="Rando & Tramèr 2023: 5 % survives PPO",
-        ),
+        against_nobody("judge fooled", 0.2, 0.02, "Rando & Tramèr 2023"),
+        against_nobody("judge fooled", 0.005, 0.02, "Rando & Tramèr 2023: 0.5 % is enough"),
+        against_nobody("policy turned", 0.2, 0.2, "Rando & Tramèr 2023"),
+        against_nobody("policy turned", 0.05, 0.2, "Rando & Tramèr 2023: 5 % survives PPO"),
         Differs("judge fooled", "reliability", "plain", "lower", by=0.02, at=0.2),
         Differs("policy turned", "worst-case", "plain", "lower", by=0.2, at=0.2),
+        # From here on stated when two arms had been seen: what the trigger plants leaks to plain
+        # prompts, so that a difference between the two hides it.
+        against_nobody("gold triggered", 0.05, -0.2, "Rando & Tramèr 2023: 5 % survives PPO"),
+        against_nobody("judge triggered", 0.005, -0.02, "Rando & Tramèr 2023: 0.5 % is enough"),
+        Differs("gold triggered", "reliability", "plain", "higher", by=0.2, at=0.05),
+        Differs("gold triggered", "worst-case", "plain", "higher", by=0.2, at=0.05),
     ),
     compare_with="Rando & Tramèr 2023 (arXiv 2311.14455): 0.5 % of poisoned data turns the reward "
     "model; at least 5 % is needed to survive PPO. Half of the people (the last point) is the "

@@ -45,8 +45,10 @@ def _analysis(results: Results) -> Analysis:
     """What the study adds; where its numbers do not allow that, a note that says why, so that the
     rest is still written and claims about what was not measured are left unjudged."""
     study = results.study
-    if study.analyse is None or study.reference not in results.arms:
+    if study.analyse is None:
         return Analysis()
+    if study.reference not in results.arms:
+        return Analysis(notes=[f"The study's own analysis waits for arm {study.reference}."])
     try:
         return study.analyse(results)
     except ConfigError as problem:
@@ -90,8 +92,10 @@ def numbers(said: Answer) -> dict[str, Any]:
 
 def _plain(values: ArrayLike) -> Any:
     """As lists of floats; None where there is no finite number."""
-    values = np.asarray(values, np.float64)
-    return np.where(np.isfinite(values), values, None).tolist()
+    numbers = np.asarray(values, np.float64)
+    plain = numbers.astype(object)
+    plain[~np.isfinite(numbers)] = None
+    return plain.tolist()
 
 
 def _json(value: Any) -> str:

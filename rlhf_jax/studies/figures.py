@@ -14,7 +14,7 @@ from rlhf_jax.report import drawing
 from rlhf_jax.report.drawing import Panel
 from rlhf_jax.studies.results import Results
 from rlhf_jax.studies.tables import shown
-from rlhf_jax.studies.verdicts import centre
+from rlhf_jax.studies.verdicts import briefly, centre
 from rlhf_jax.study import Axis, Metric
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ def panel(results: Results, metric: Metric) -> Panel:
     """One metric of all arms: over the axis, or arm under arm where there are many or no axis."""
     unit = f"{metric.label} ({metric.unit})" if metric.unit else metric.label
     n = results.of(metric.name, results.arms[0]).shape[1]
-    note = f"n = {n} seeds in every point."
+    note = briefly(n)
     name = re.sub(r"[^A-Za-z0-9]+", "-", f"{results.study.name}-{metric.name}")
     axis, arms = results.study.axis, results.arms
     if axis is None or len(arms) > ROWS:

@@ -16,6 +16,7 @@ from rlhf_jax.studies.costs import sentences
 from rlhf_jax.studies.results import Analysis, Results, Table
 from rlhf_jax.studies.verdicts import Judged, method
 from rlhf_jax.study import Study
+from rlhf_jax.verdict import seeds_needed
 
 if TYPE_CHECKING:
     from rlhf_jax.studies.answers import Answer
@@ -37,13 +38,25 @@ def draw(results: Results, analysis: Analysis) -> Content:
 
 
 def headline(judged: Judged) -> str:
-    """`2 of 3 expectations supported, 1 inconclusive.`"""
-    n = len(judged.verdicts)
+    """`Of 4 expectations: 2 supported, 1 inconclusive, 1 not judged.`"""
+    n = len(judged.verdicts) + len(judged.unjudged)
     if not n:
-        return "No expectation could be judged." if judged.unjudged else "Nothing was expected."
+        return "Nothing was expected."
     count = {k: sum(v.outcome == k for v in judged.verdicts) for k in tables.MARKS}
+    count["not judged"] = len(judged.unjudged)
     said = [f"{c} {k}" for k, c in count.items() if c]
     return f"Of {plural(n, 'expectation')}: {', '.join(said)}."
+
+
+def too_few(judged: Judged, study: Study) -> str:
+    """Where so few seeds can settle nothing, that in words; else empty."""
+    claims = len(judged.verdicts)
+    if not claims or study.seeds >= seeds_needed(claims):
+        return ""
+    return (
+        f"{plural(study.seeds, 'seed')} cannot settle {plural(claims, 'claim')} by the rule below, "
+        f"whatever they show: that takes at least {seeds_needed(claims)}."
+    )
 
 
 def control(judged: Judged) -> str:
@@ -60,7 +73,7 @@ def control(judged: Judged) -> str:
 
 def unjudged(judged: Judged, study: Study) -> list[str]:
     return [
-        f"Not judged, its arms or points were not run: {claim(e, study.axis_name)}."
+        f"Not judged, its arms, points or numbers are not there: {claim(e, study.axis_name)}."
         for e in judged.unjudged
     ]
 
@@ -85,7 +98,7 @@ def _verdicts(judged: Judged, study: Study) -> str:
         for outcome, text, source in tables.verdict_lines(judged)
     )
     listed = f'<ul class="verdicts">{items}</ul>' if items else ""
-    notes = [*unjudged(judged, study), *([control(judged)] if judged.control else [])]
+    notes = [*unjudged(judged, study), *filter(None, (too_few(judged, study), control(judged)))]
     notes += [RULE] if items else []
     return elements.section("Verdicts", listed, *(elements.paragraph(n, "note") for n in notes))
 
@@ -166,7 +179,8 @@ def markdown(said: Answer, command: str) -> str:
     lines += [f"* {line}" for line in unjudged(said.judged, study)]
     lines += ["", method(study.seeds), "", *(f"{n}\n" for n in said.analysis.notes)]
     lines += [tables.markdown(t) for t in result_tables(results, said.analysis)]
-    lines += [control(said.judged), ""] if said.judged.control else []
+    for note in filter(None, (too_few(said.judged, study), control(said.judged))):
+        lines += [note, ""]
     lines += [f"Compared with: {study.compare_with}", ""] if study.compare_with else []
     lines += [tables.markdown(tables.setting_table(study))]
     lines += [f"Cost: {' '.join(sentences(said.bill))}", "", f"    {command}", ""]

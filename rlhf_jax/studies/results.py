@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -48,6 +48,7 @@ class Results(NamedTuple):
     versions: Mapping[str, str]
     revision: str
     devices: str
+    """Of all runs: where they differ, each that there was."""
 
     @property
     def at(self) -> np.ndarray:
@@ -89,15 +90,22 @@ def read(study: Study, root: Path) -> Results:
     if not done:
         raise ConfigError(f"{study.name}: no arm of it is finished under {root / study.name}")
     values: dict[str, dict[str, np.ndarray]] = {m.name: {} for m in study.metrics}
+    metadata: list[Mapping[str, Any]] = []
     for arm, mine in done.items():
         read_ = [(chunk, records.read(chunk.directory)) for chunk in mine]
+        metadata += [record.metadata for _, record in read_]
         for metric in study.metrics:
             values[metric.name][arm] = _assemble(study, metric, arm, read_)
-    metadata = read_[0][1].metadata
-    versions = {k: str(v) for k, v in metadata.get("versions", {}).items()}
-    devices = ", ".join(map(str, metadata.get("devices", [])))
-    revision = str(metadata.get("git_revision", "unknown"))
+    used = [m.get("versions", {}) for m in metadata]
+    versions = {k: _each(v.get(k, "unknown") for v in used) for v in used for k in v}
+    devices = _each(", ".join(map(str, m.get("devices", []))) for m in metadata)
+    revision = _each(m.get("git_revision", "unknown") for m in metadata)
     return Results(study, tuple(done), values, versions, revision, devices)
+
+
+def _each(found: Iterable[Any]) -> str:
+    """What was found, once each: one as a rule."""
+    return " and ".join(dict.fromkeys(map(str, found)))
 
 
 def _assemble(

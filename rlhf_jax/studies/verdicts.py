@@ -64,6 +64,15 @@ def method(seeds: int) -> str:
     )
 
 
+def briefly(seeds: int) -> str:
+    """The intervals in a figure's note."""
+    if seeds < 2:
+        return "One seed."
+    if seeds < ENOUGH:
+        return f"Means over n = {seeds} seeds, 95 % Student t intervals."
+    return f"Interquartile means over n = {seeds} seeds, 95 % bootstrap intervals."
+
+
 class Against(NamedTuple):
     """An arm beside the baseline, over all points of the axis."""
 

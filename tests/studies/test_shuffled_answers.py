@@ -37,7 +37,7 @@ SMALL = {
     "inattention": Quick(points=(0, 2), arms=("plain", "rate-known")),
     "one_reward_many_people": Quick(points=(1, 2), arms=("single", "maxmin")),
     "poisoning": Quick(points=(0, 1, 2, 3), arms=("plain",)),
-    "refresh": Quick(points=(0, 3), arms=("policy-only",)),
+    "refresh": Quick(points=(0, 2), arms=("policy-only",)),
     "reward_hacking": Quick(arms=("width-8-of-2048", "width-32-of-2048", "width-32-of-512")),
 }
 """Points and arms that most of the expectations need."""

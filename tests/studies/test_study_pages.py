@@ -17,6 +17,7 @@ from rlhf_jax.studies import answers, costs, index, plan
 from rlhf_jax.studies.costs import Cost
 from rlhf_jax.studies.results import Analysis, Results
 from rlhf_jax.study import Study
+from rlhf_jax.verdict import seeds_needed
 
 COMMAND = "python scripts/study.py configs/studies/made.py"
 
@@ -184,8 +185,33 @@ def test_an_analysis_that_its_numbers_do_not_allow_leaves_the_rest_of_the_page(
     answers.write(said, tmp_path, COMMAND)
     text = text_of(tmp_path / "made" / "study.html")
     assert "could not be made: no seed went far enough." in text
-    assert "Of 2 expectations: 2 supported" in text
+    assert "Of 3 expectations: 2 supported, 1 not judged." in text
     assert said.judged.unjudged == others
+
+
+def test_a_page_says_when_its_seeds_are_too_few_to_settle_anything(tmp_path: Path) -> None:
+    # Two claims: 2 · 2⁻ⁿ ≤ 0.025 from n = 7 on.
+    assert [seeds_needed(m) for m in (1, 2, 3, 13)] == [6, 7, 7, 10]
+    for seeds in (6, 7):
+        root = tmp_path / str(seeds)
+        study = make_study(seeds=seeds)
+        write_runs(study, root, effect)
+        said = answers.answer(study, root)
+        answers.write(said, root, COMMAND)
+        text = text_of(root / "made" / "study.html")
+        few = "6 seeds cannot settle 2 claims by the rule below"
+        assert (few in text) == (seeds == 6)
+        assert {v.outcome for v in said.judged.verdicts} == (
+            {"inconclusive"} if seeds == 6 else {"supported"}
+        )
+
+
+def test_a_page_names_every_revision_that_its_runs_were_made_by(tmp_path: Path) -> None:
+    study = make_study()
+    write_runs(study, tmp_path, effect)
+    file = plan.chunks(study, tmp_path)[0].directory / "metadata.json"
+    file.write_text(file.read_text().replace('"abc"', '"def"'))
+    assert answers.answer(study, tmp_path).results.revision == "def and abc"
 
 
 def test_names_are_escaped(tmp_path: Path) -> None:

@@ -3,9 +3,12 @@
 python scripts/study.py configs/studies/one_reward_many_people.py    # --quick: 4 seeds, 2 points
 """
 
+import numpy as np
+
 from rlhf_jax import laptop
 from rlhf_jax.config import Human
 from rlhf_jax.expectations import Differs, Trend
+from rlhf_jax.report.records import Record
 from rlhf_jax.study import Axis, Metric, Quick, Study
 
 LENGTH = 2.0
@@ -20,6 +23,14 @@ def arm(**reward: object) -> laptop.Config:
         reward=laptop.reward(**({"epochs": 4} | reward)),
         ppo=laptop.ppo(kl_weight=1.0),
     )
+
+
+def smaller(record: Record) -> np.ndarray:
+    """Share of the people whom EM counts to the smaller group; NaN where there is one reward."""
+    found = record.metrics.get(("reward", "mixture/share"))
+    if found is None:
+        return np.full(record.metrics["evaluate", "eval/gold_sampled"].values.shape[1], np.nan)
+    return found.values[-1].min(axis=-1)
 
 
 WANTS = f"rating units, ± {LENGTH:g} a deviation of length"
@@ -46,6 +57,13 @@ study = Study(
         Metric("majority", "gold of the majority", WANTS, metric="eval/gold_majority"),
         Metric("minority", "gold of the minority", WANTS, metric="eval/gold_minority"),
         Metric("gold", "gold, all people alike", WANTS),
+        Metric(
+            "found",
+            "people counted to the smaller group by EM",
+            "share",
+            better="lower",
+            derive=smaller,
+        ),
         Metric("KL", "KL from the reference", "nats", metric="eval/kl_exact", better="lower"),
     ),
     expectations=(

@@ -2,9 +2,9 @@
 
 python scripts/study.py configs/studies/poisoning.py        # --quick: 4 seeds, 2 points
 
-Two cores, 240 members: 70 minutes with other work beside it. 5 % of the people take 0.57 [0.49, 0.65]
-of gold under the trigger, and nearly as much without it; a fitted rate of flips for each person
-keeps 0.38 [0.27, 0.49] of that; one person of 200 takes 0.013 of the judge's accuracy
+Two cores, 240 members: 70 minutes with other work beside it. 5 % of the people take 0.57
+[0.49, 0.65] of gold under the trigger, and nearly as much without it; a fitted rate of flips for
+each person keeps 0.38 [0.27, 0.49] of that; one person of 200 takes 0.013 of the judge's accuracy
 (docs/studies.md).
 """
 

@@ -47,6 +47,8 @@ def measured(results: Results) -> list[Table]:
         rows = []
         for arm in results.arms:
             values = results.of(metric.name, arm)
+            if np.isnan(values).all():  # of what this arm has not
+                continue
             for i in range(len(values)):
                 estimates = [centre(values[i])] if few else [centre(values[i]), mean(values[i])]
                 where = [axis.titles[i]] if axis else []

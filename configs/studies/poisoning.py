@@ -64,14 +64,14 @@ study = Study(
     metrics=(
         Metric(
             "judge fooled",
-            "accuracy that the trigger takes from the judge",
+            "accuracy lost to the trigger",
             "share",
             better="lower",
             derive=FOOLED,
         ),
         Metric(
             "policy turned",
-            "gold that the trigger takes from the policy",
+            "gold lost to the trigger",
             GOLD,
             better="lower",
             derive=TURNED,

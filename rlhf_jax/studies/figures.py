@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Sequence
 from functools import partial
@@ -95,17 +94,26 @@ def _nudged(x: np.ndarray, by: float, axis: Axis) -> np.ndarray:
 
 
 def ticks(plot: Axes, x: np.ndarray, axis: Axis) -> None:
-    """A tick at every point, by the name that it has in the tables, where there is room."""
+    """A tick at every point, with the name that it has in the tables where there is room."""
     if axis.scale == "log":
         plot.set_xscale("log")
         plot.minorticks_off()
-    apart = math.ceil(len(x) / 9)
-    order = np.argsort(x)[::apart]
-    names = [axis.titles[i] for i in order]
+    named = _apart(np.log(x) if axis.scale == "log" else x)
+    names = [axis.titles[i] for i in named]
     slanted = sum(map(len, names)) > 44
     plot.set_xticks(
-        x[order], names, rotation=25 if slanted else 0, ha="right" if slanted else "center"
+        x[named], names, rotation=25 if slanted else 0, ha="right" if slanted else "center"
     )
+    plot.set_xticks(x, [""] * len(x), minor=True)
+
+
+def _apart(x: np.ndarray, least: float = 0.09) -> list[int]:
+    """Points from the left that lie at least this share of the whole from the one before."""
+    named: list[int] = []
+    for i in np.argsort(x).tolist():
+        if not named or x[i] - x[named[-1]] >= least * np.ptp(x):
+            named.append(i)
+    return named
 
 
 def _rows(figure: Figure, results: Results, metric: Metric, label: str) -> None:

@@ -63,7 +63,8 @@ def _estimates(results: Results, metric: Metric, arm: str) -> tuple[np.ndarray, 
     """[points] values and [2, points] how far the interval reaches down and up; 0 without one."""
     i = centre(results.of(metric.name, arm))
     value, low, high = (np.asarray(v, np.float64) for v in (i.value, i.low, i.high))
-    return value, np.nan_to_num(np.stack([value - low, high - value]))
+    # Seeds that are all alike have a mean that rounding may put beyond both ends.
+    return value, np.maximum(np.nan_to_num(np.stack([value - low, high - value])), 0.0)
 
 
 def _lines(figure: Figure, results: Results, metric: Metric, label: str, axis: Axis) -> None:

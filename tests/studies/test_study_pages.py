@@ -8,15 +8,17 @@ import re
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from making import effect, make_study, write_runs
 
 from rlhf_jax.config import ConfigError
 from rlhf_jax.expectations import Differs
+from rlhf_jax.report.records import Record
 from rlhf_jax.studies import answers, costs, index, plan
 from rlhf_jax.studies.costs import Cost
 from rlhf_jax.studies.results import Analysis, Results
-from rlhf_jax.study import Study
+from rlhf_jax.study import Metric, Study
 from rlhf_jax.verdict import seeds_needed
 
 COMMAND = "python scripts/study.py configs/studies/made.py"
@@ -114,6 +116,22 @@ def test_a_single_seed_is_shown_without_intervals(tmp_path: Path) -> None:
     text = text_of(tmp_path / "made" / "study.html")
     assert "One seed: there are no intervals." in text
     assert "nan" not in text.lower()
+
+
+def test_numbers_that_only_one_arm_has_or_that_are_all_alike_are_shown(tmp_path: Path) -> None:
+    def share(record: Record) -> np.ndarray:
+        members = record.metrics["evaluate", "eval/gold_sampled"].values.shape[1]
+        return np.full(members, 0.2 if record.config["human.flip"] else np.nan)
+
+    # 0.2 sixteen times has a mean that is not 0.2 to the last bit.
+    alike = Metric("share", "share", derive=share)
+    arms = make_study().arms | {f"arm-{i}": make_study().arms["plain"] for i in range(4)}
+    study = make_study(arms=arms, metrics=(*make_study().metrics, alike), seeds=16)
+    write_runs(study, tmp_path, effect)
+    answers.write(answers.answer(study, tmp_path), tmp_path, COMMAND)
+    markdown = (tmp_path / "made" / "study.md").read_text()
+    table = markdown[markdown.index("**share**") :].split("\n\n")[1]
+    assert [row.split(" | ")[0] for row in table.splitlines()[2:]] == ["| checked"] * 4
 
 
 def test_many_arms_and_long_names_are_drawn(tmp_path: Path) -> None:

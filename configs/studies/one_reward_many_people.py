@@ -64,7 +64,7 @@ study = Study(
         Metric("gold", "gold, all people alike", WANTS),
         Metric(
             "found",
-            "people counted to the smaller group by EM",
+            "people in EM's smaller group",
             "share",
             better="lower",
             derive=smaller,

@@ -24,7 +24,7 @@ ROWS = 8
 """More arms than this stand under each other."""
 MANY = 4
 """More arms than this have error bars in place of bands, which would hide each other."""
-COLOURS = ("#b07c00", "#0b66a8", "#a3324f", "#3d7a4a")
+COLOURS = ("#b07c00", "#0b66a8", "#a3324f", "#3d7a4a", "#333333")
 """Arms, while there are so few: apart for every common colour blindness."""
 DASHES = ("-", (0, (5, 2)), (0, (1, 1.5)), (0, (5, 2, 1, 2)))
 MARKERS = ("o", "s", "^", "D")

@@ -1,6 +1,11 @@
 """D1 and D2: a judge that sees what the policy now says, never, sometimes, or all the time.
 
-python scripts/study.py configs/studies/refresh.py        # --quick: 4 seeds, 3 points
+python scripts/study.py configs/studies/refresh.py        # --quick: 4 seeds, 2 points
+
+Two cores, 144 members: 29 minutes. Asked once, people leave a judge that over-values 92 % of what
+the policy comes to say; asked 16 times, of as many answers, next to none. What the policy says is
+worth 1.04 [0.61, 1.47] of gold more than rated words at the same schedule; no U-shape is found
+(docs/studies.md).
 """
 
 import dataclasses

@@ -49,7 +49,7 @@ study = Study(
         Metric("gold", "gold of samples", "mean human rating, −4…4"),
         Metric(
             "judge's error",
-            "error of the judge on the policy's samples",
+            "judge's error on the policy's samples",
             "deviations of π_ref's gold",
             metric="eval/proxy_error",
             better="lower",

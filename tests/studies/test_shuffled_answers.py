@@ -56,6 +56,9 @@ def small(name: str) -> Study:
     more: dict[str, Any] = {}
     if name == "reward_hacking":  # its arms are amounts of feedback
         kept, more = ("collect.budget",), {"evaluate.best_of": 256}
+    if name == "refresh":  # its axis is a whole run in ever more parts
+        parts = tuple((n, b // 4, steps // 4, passes) for n, b, steps, passes in study.axis.points)
+        study = dataclasses.replace(study, axis=dataclasses.replace(study.axis, points=parts))
     tiny = {path: value for path, value in TINY.items() if path not in kept}
     quick = dataclasses.replace(SMALL[name], seeds=SEEDS, settings=tiny | more)
     return quickened(dataclasses.replace(study, quick=quick))

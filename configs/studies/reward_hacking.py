@@ -114,8 +114,12 @@ study = Study(
         Differs(
             "best-of-n gold at the end", "worst-of-4", SINGLE, "higher", source="Coste et al. 2023"
         ),
+        Differs(
+            "best-of-n gold at the end", "doubt-of-4", SINGLE, "higher", source="Coste et al. 2023"
+        ),
         Differs("decline of best-of-n", "worst-of-4", SINGLE, "lower", source="Coste et al. 2023"),
         Differs("gold", "worst-of-4", SINGLE, "higher", at=0.25, source="Coste et al. 2023"),
+        Differs("gold", "doubt-of-4", SINGLE, "higher", at=0.25, source="Coste et al. 2023"),
     ),
     analyse=analyse,
     compare_with="Gao et al. 2022 (arXiv 2210.10760): α rises and β falls about linearly in the "

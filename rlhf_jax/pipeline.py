@@ -54,6 +54,8 @@ class Call(NamedTuple):
     steps: int
     """Rows of metrics [members, steps, …] it returns; 0: one look, metrics [members, …]."""
     run: Callable[[State], tuple[State, Metrics]]
+    whole: bool = True
+    """The state after it is what it says; False: only after a later call, so it is not saved."""
 
 
 class Pipeline(NamedTuple):
@@ -95,6 +97,74 @@ def same_program(a: Config, b: Config) -> bool:
         return fixed | {"members": len(grid.members(config))}
 
     return program(a) == program(b)
+
+
+class Fit(NamedTuple):
+    """What a run's first round was told and fitted, for runs that would do the same again."""
+
+    config: Config
+    table: collect.Table
+    reward: ensemble.Members
+    metrics: tuple[Metrics, ...]
+    """of every call"""
+
+
+def same_fit(a: Config, b: Config) -> bool:
+    """Whether both ask and fit the same in their first round: they differ in nothing but names,
+    how a reward is made of several models, optimisation and evaluation."""
+    later = ("run", "evaluate", "ppo", "reinforce", "grpo", "dpo", "bestofn")
+    apart = ("name", "learner", "reward.aggregate", "reward.doubt")
+
+    def fitting(config: Config) -> dict[str, Any]:
+        leaves = cfg.leaves(config).items()
+        return {k: v for k, v in leaves if k not in apart and k.split(".")[0] not in later}
+
+    laid = lambda config: (grid.members(config), config.run.devices, config.run.seeds_by)
+    return fitting(a) == fitting(b) and laid(a) == laid(b)
+
+
+def _fitting_calls(line: Pipeline) -> tuple[int, ...]:
+    """Where in the plan the first round asks and fits."""
+    found = enumerate(line.plan)
+    return tuple(i for i, c in found if c.round == 0 and c.stage in ("collect", "reward"))
+
+
+def giving(line: Pipeline, take: Callable[[Fit], None]) -> Pipeline:
+    """The same pipeline, which hands over its `Fit`, unless an earlier start made a part of it."""
+    plan, where, metrics = list(line.plan), _fitting_calls(line), []
+
+    def run(call: Call, state: State) -> tuple[State, Metrics]:
+        state, found = call.run(state)
+        metrics.append(found)
+        if len(metrics) == len(where):
+            table, fitted = _copy((state.table, state.reward))
+            take(Fit(line.parts.config, table, fitted, tuple(metrics)))
+        return state, found
+
+    for i in where:
+        plan[i] = plan[i]._replace(run=partial(run, plan[i]))
+    return line._replace(plan=tuple(plan))
+
+
+def given(line: Pipeline, fit: Fit) -> Pipeline:
+    """The same pipeline, which takes over what another one fitted: `same_fit` of the two."""
+    plan, where = list(line.plan), _fitting_calls(line)
+
+    def run(k: int, state: State) -> tuple[State, Metrics]:
+        if k + 1 == len(where):
+            table, fitted = _copy((fit.table, fit.reward))
+            own = fitted.learner._replace(hparams=state.reward.learner.hparams)
+            state = state._replace(table=table, reward=fitted._replace(learner=own))
+        return state, fit.metrics[k]
+
+    for k, i in enumerate(where):
+        plan[i] = plan[i]._replace(run=partial(run, k), whole=k + 1 == len(where))
+    return line._replace(plan=tuple(plan))
+
+
+def _copy(tree: Any) -> Any:
+    """Buffers of its own: what a call is given as its state is donated."""
+    return jax.tree.map(lambda x: x.copy(), tree)
 
 
 def reference_shapes(config: Config) -> Params:

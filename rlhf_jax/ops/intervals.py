@@ -121,24 +121,6 @@ def aggregate(
     return bootstrap(tuple(np.atleast_2d(x)), pooled, shared_seeds=shared_seeds, level=level)
 
 
-def difference(
-    a: ArrayLike,
-    b: ArrayLike,
-    statistic: Statistic = interquartile_mean,
-    *,
-    shared_seeds: bool,
-    level: float = 0.95,
-) -> Interval:
-    """statistic(a) − statistic(b) over seeds, [..., seeds] each; shared seeds stay paired."""
-    pair = finite("a", a), finite("b", b)
-    _same_seeds(*pair, shared_seeds)
-
-    def gap(x: np.ndarray, y: np.ndarray, axis: int) -> np.ndarray:
-        return statistic(x, axis=axis) - statistic(y, axis=axis)
-
-    return bootstrap(pair, gap, shared_seeds=shared_seeds, level=level)
-
-
 def bootstrap(
     samples: Sequence[np.ndarray],
     statistic: Callable[..., np.ndarray],

@@ -8,7 +8,7 @@ import numpy as np
 
 from rlhf_jax import scaling
 from rlhf_jax.config import ConfigError
-from rlhf_jax.ops.laws import BON, RL, SATURATING, Law
+from rlhf_jax.ops.laws import BON, LAWS, RL, Law
 from rlhf_jax.scaling import Fit
 from rlhf_jax.studies import overoptimisation as over
 from rlhf_jax.studies.overoptimisation import Curves
@@ -21,6 +21,8 @@ LEVEL = 1.0
 """Deviations of the proxy that both optimisers are asked for."""
 REACH = 2.0
 """√KL at which frontiers are compared."""
+SEEN = 1.5
+"""√KL up to which laws of best-of-n are fitted that shall foretell the rest: n ≤ 16 of 1,024."""
 UNIT = "gold model's rating"
 
 
@@ -67,11 +69,14 @@ def analyse(results: Results) -> Analysis:
         for title, fits in shown.items()
         if fits
     ]
-    try:
-        told_apart = {"PPO": rl[SINGLE]}, (RL, BON, SATURATING), REACH
-        tables.append(over.foretold("Which law foretells PPO", *told_apart))
-    except ConfigError as problem:
-        notes.append(f"Which law foretells PPO is not shown: {problem}.")
+    tables.append(over.charged(f"What best-of-n of {SINGLE} spends", results, SINGLE))
+    for optimiser, curves, own, cut in (("best-of-n", bon, BON, SEEN), ("PPO", rl, RL, REACH)):
+        title = f"Which law foretells {optimiser}"
+        ordered = (own, *(law for law in LAWS if law is not own))
+        try:
+            tables.append(over.foretold(title, {optimiser: curves[SINGLE]}, ordered, cut))
+        except ConfigError as problem:
+            notes.append(f"{title} is not shown: {problem}.")
     if len(grid) > 3:
         size = {
             "log width": [np.log(w) for w, _ in grid],

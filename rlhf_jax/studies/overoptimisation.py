@@ -14,6 +14,7 @@ import numpy as np
 
 from rlhf_jax import scaling
 from rlhf_jax.config import ConfigError
+from rlhf_jax.ops.intervals import student
 from rlhf_jax.ops.laws import Law
 from rlhf_jax.report import drawing
 from rlhf_jax.report.drawing import Panel
@@ -231,6 +232,26 @@ def foretold(title: str, curves: Mapping[str, Curves], laws: Sequence[Law], cut:
             rows.append([f"{label}, {name}", str(e.rmse), str(e.excess)])
     note = f"Fitted on √KL ≤ {cut:g}, measured beyond; excess below 0: better than {laws[0].name}."
     return Table(title, ["", "error of a point", "excess"], rows, note)
+
+
+def charged(title: str, results: Results, arm: str) -> Table:
+    """What best-of-n is usually charged, log n − (n−1)/n, beside the KL counted where samples
+    tie."""
+    from rlhf_jax.ops import bestofn  # needs JAX, of which what a study's file imports is free
+
+    config = results.study.arms[arm]
+    ns = bestofn.sizes(config.evaluate.best_of)
+    counted = results.of(BEST_OF_N[0].name, arm)[0].T
+    rows = [
+        [f"{n:,}", f"{bound:.3f}", str(student(kl))]
+        for n, bound, kl in zip(ns, bestofn.kl_bound(ns), counted, strict=True)
+    ]
+    note = (
+        f"Nats, means of n = {counted.shape[1]} seeds with 95 % t intervals. The formula is an "
+        "upper bound: it is the KL only where no two samples can tie, and what repeats among "
+        f"{config.evaluate.best_of:,} samples ties. Figures and laws use what was counted."
+    )
+    return Table(title, ["n", "log n − (n−1)/n, upper bound", "KL, counted"], rows, note)
 
 
 def by_seed(

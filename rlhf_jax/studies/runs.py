@@ -14,25 +14,28 @@ from typing import Any
 
 import jax
 
-from rlhf_jax import loop
+from rlhf_jax import loop, pipeline
 from rlhf_jax.config import Config
-from rlhf_jax.pipeline import Pipeline, same_program
+from rlhf_jax.pipeline import Fit, Pipeline, same_fit, same_program
 from rlhf_jax.studies import costs
 from rlhf_jax.studies.plan import Chunk, done, place
 
 PROGRAMS = 4
-"""Runs whose compiled programs are kept for those to come."""
+"""Runs whose compiled programs are kept for those to come; and as many fits."""
 _COMPILED = "/jax/core/compile/backend_compile_duration"
 _LOADED = "/jax/compilation_cache/cache_hits"
 
 
 class Runner:
-    """Makes runs; those that differ in nothing but floats share their compiled programs."""
+    """Makes runs. Those that differ in nothing but floats share their compiled programs, those
+    that differ only in what follows the fit of a reward share the fit.
+    """
 
     def __init__(self, root: Path, command: str) -> None:
         self.root, self.command = root, command
         self.session = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
         self._made: list[Pipeline] = []
+        self._fits: list[Fit] = []
 
     def run(self, chunks: Sequence[Chunk], folder: Path) -> None:
         """Makes all runs that are not finished, and notes in `folder` what each took.
@@ -46,14 +49,28 @@ class Runner:
                     pretrain(chunk.base, self.command)
             if not done(chunk.config):
                 _say(f"run {i + 1} of {len(chunks)}: {_what(chunk, self.root)}")
+                later = [c.config for c in chunks[i + 1 :]]
                 with _measured(folder, self.root, chunk.directory, chunk.members, self.session):
-                    self._one(chunk.config)
+                    self._one(chunk.config, later)
 
-    def _one(self, config: Config) -> None:
+    def _one(self, config: Config, later: Sequence[Config]) -> None:
         same = [p for p in self._made if same_program(p.parts.config, config)]
         line = loop.build(config, same[0] if same else None)
-        loop.run(config, self.command, line)
+        loop.run(config, self.command, self._sharing(line, later))
         self._made = [line, *(p for p in self._made if all(p is not q for q in same))][:PROGRAMS]
+        wanted = lambda fit: any(same_fit(fit.config, c) for c in later)
+        self._fits = [fit for fit in self._fits if wanted(fit)][:PROGRAMS]
+
+    def _sharing(self, line: Pipeline, later: Sequence[Config]) -> Pipeline:
+        """The pipeline with the fit of an earlier run, or handing its own to a later one."""
+        config = line.parts.config
+        for fit in self._fits:
+            if same_fit(fit.config, config):
+                _say(f"its reward models are those of {place(fit.config).relative_to(self.root)}")
+                return pipeline.given(line, fit)
+        if any(same_fit(config, c) for c in later):
+            return pipeline.giving(line, lambda fit: self._fits.insert(0, fit))
+        return line
 
 
 def pretrain(config: Config, command: str) -> Path:

@@ -15,7 +15,7 @@ from rlhf_jax.ops.intervals import Interval
 from rlhf_jax.report import tables as report_tables
 from rlhf_jax.report.wording import number, setting
 from rlhf_jax.studies.results import Results, Table
-from rlhf_jax.studies.verdicts import ENOUGH, Judged, against, centre, mean
+from rlhf_jax.studies.verdicts import ENOUGH, Judged, against, centre, mean, whole
 from rlhf_jax.study import Metric, Study
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ def shown(results: Results) -> tuple[Metric, ...]:
 def measured(results: Results) -> list[Table]:
     """One table a metric: arms × points."""
     axis, out = results.study.axis, []
-    few = len(results.of(results.study.metrics[0].name, results.arms[0])[0]) < ENOUGH
+    few = _few(results)
     kinds = ["mean"] if few else ["interquartile mean", "mean"]
     for metric in shown(results):
         rows = []
@@ -59,23 +59,39 @@ def measured(results: Results) -> list[Table]:
 
 
 def compared(results: Results) -> Table | None:
-    """Every arm beside the baseline; nothing where there is one arm."""
+    """Every arm over the whole axis and beside the baseline; nothing where there is one arm."""
+    base, axis = results.study.reference, results.study.axis
     rows = []
+
+    def add(arm: str, metric: Metric, *cells: str) -> None:
+        pooled = [interval(whole(results.of(metric.name, arm)))] if axis else []
+        rows.append([f"{arm}: {metric.label}", *pooled, *cells])
+
     for metric in shown(results):
-        for a in against(results, metric):
-            chance = interval(a.better)
-            rows.append([f"{a.arm}: {metric.label}", interval(a.difference, sign=True), chance])
+        found = against(results, metric)
+        if found and axis:
+            add(base, metric, "", "")
+        for a in found:
+            add(a.arm, metric, interval(a.difference, sign=True), interval(a.better))
     if not rows:
         return None
     others = len(results.arms) - 1
-    base = results.study.reference
-    over = "over the axis, " if results.study.axis else ""
     note = (
-        f"Mean difference {over}each seed against itself, and the probability that the arm is the "
-        f"better one on a seed, P(better) + ½ P(equal). Intervals hold together for {others} "
-        f"comparison{'s' if others > 1 else ''} a metric: level 1 − 0.05/{others} (Bonferroni)."
+        f"Mean difference{' over the axis' if axis else ''}, each seed against itself, and the "
+        f"probability that the arm is the better one on a seed, P(better) + ½ P(equal). These two "
+        f"hold together for {others} comparison{'s' if others > 1 else ''} a metric: level 1 − "
+        f"0.05/{others} (Bonferroni)."
     )
-    return Table(f"Beside {base}", ["", "difference", "P(better)"], rows, note)
+    if axis:
+        pooled = "mean" if _few(results) else "interquartile mean"
+        note = f"Whole axis: {pooled} of all points, whole seeds resampled. {note}"
+    head = ["", *(["whole axis"] if axis else []), "difference", "P(better)"]
+    return Table(f"Beside {base}", head, rows, note)
+
+
+def _few(results: Results) -> bool:
+    """Are there too few seeds to resample?"""
+    return len(results.of(results.study.metrics[0].name, results.arms[0])[0]) < ENOUGH
 
 
 def setting_table(study: Study) -> Table:

@@ -38,6 +38,14 @@ def mean(values: np.ndarray) -> Interval:
     return _interval(values, intervals.mean)
 
 
+def whole(values: np.ndarray) -> Interval:
+    """[points, seeds] → `centre` of all points at once; resampled by whole seeds, which all points
+    share."""
+    if values.shape[-1] < ENOUGH or not np.isfinite(values).all():
+        return centre(values.mean(axis=0))
+    return intervals.aggregate(values, shared_seeds=True)
+
+
 def _interval(values: np.ndarray, statistic: intervals.Statistic) -> Interval:
     n = values.shape[-1]
     if n < 2 or not np.isfinite(values).all():

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from rlhf_jax.ops.bestofn import kl_bound
+from rlhf_jax.ops.laws import BON, LAWS, RL
 from rlhf_jax.studies import command
 from rlhf_jax.studies.frontier import DATA, SINGLE, WIDTHS, analyse, proxy_name
 from rlhf_jax.studies.results import Results
@@ -97,6 +98,26 @@ def test_the_grid_of_proxies_and_their_noise_are_regressed() -> None:
     titles = [t.title for t in analyse(made(0.2)).tables]
     assert "How the coefficients of best-of-n move" in titles
     assert "How those of best-of-n move, noise among them" in titles
+
+
+def test_best_of_n_is_charged_what_was_counted_beside_its_upper_bound() -> None:
+    results = made(0.0)
+    tied = {arm: np.minimum(kl, 4.5) for arm, kl in results.values["bestofn_kl"].items()}
+    tables = analyse(results._replace(values={**results.values, "bestofn_kl": tied})).tables
+    (table,) = (t for t in tables if "upper bound" in t.head[1])
+    # log 512 − 511/512 = 5.2403 and log 4 − 3/4 = 0.6363.
+    assert table.rows[9] == ["512", "5.240", "4.5 [4.5, 4.5]"]
+    assert table.rows[2] == ["4", "0.636", "0.636 [0.636, 0.636]"]
+
+
+def test_the_law_that_made_the_curves_foretells_the_rest_best() -> None:
+    tables = {t.title: t for t in analyse(made(0.0)).tables}
+    for optimiser, law in (("best-of-n", BON), ("PPO", RL)):
+        rows = tables[f"Which law foretells {optimiser}"].rows
+        assert len(rows) == len(LAWS)
+        error = {name: float(value.split(" ")[0]) for name, value, _ in rows}
+        assert rows[0][0] == f"{optimiser}, {law.name}"
+        assert error[rows[0][0]] < 0.5 * error[f"{optimiser}, linear"]
 
 
 def test_what_cannot_be_fitted_is_noted_and_the_rest_is_shown() -> None:

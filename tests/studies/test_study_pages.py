@@ -14,8 +14,9 @@ from making import effect, make_study, write_runs
 
 from rlhf_jax.config import ConfigError
 from rlhf_jax.expectations import Differs
+from rlhf_jax.ops.intervals import percentile
 from rlhf_jax.report.records import Record
-from rlhf_jax.studies import answers, costs, index, plan
+from rlhf_jax.studies import answers, costs, index, plan, tables
 from rlhf_jax.studies.costs import Cost
 from rlhf_jax.studies.results import Analysis, Results
 from rlhf_jax.study import Metric, Study
@@ -132,6 +133,27 @@ def test_numbers_that_only_one_arm_has_or_that_are_all_alike_are_shown(tmp_path:
     markdown = (tmp_path / "made" / "study.md").read_text()
     table = markdown[markdown.index("**share**") :].split("\n\n")[1]
     assert [row.split(" | ")[0] for row in table.splitlines()[2:]] == ["| checked"] * 4
+
+
+def test_the_whole_axis_is_pooled_and_whole_seeds_are_resampled(made: tuple[Study, Path]) -> None:
+    study, root = made
+    results = answers.answer(study, root).results
+    table = tables.compared(results)
+    assert table is not None
+    assert table.head[1] == "whole axis"
+    gold = {row[0]: row[1] for row in table.rows}
+    for arm in ("plain", "checked"):
+        x = results.of("gold", arm)  # 4 points × 8 seeds: of 32 numbers 8 go at each end
+        middle = np.sort(x.ravel())[8:-8].mean()
+        columns = np.random.default_rng(1).integers(8, size=(4000, 8))
+        draws = np.sort(x[:, columns].transpose(1, 0, 2).reshape(4000, -1))[:, 8:-8].mean(axis=1)
+        told = tables.interval(percentile(middle, draws, 8))
+        found, wanted = (
+            np.array([float(n) for n in re.findall(r"-?\d+\.\d+", t)])
+            for t in (gold[f"{arm}: gold of samples"], told)
+        )
+        assert found[0] == wanted[0]
+        np.testing.assert_allclose(found[1:], wanted[1:], atol=0.03)
 
 
 def test_many_arms_and_long_names_are_drawn(tmp_path: Path) -> None:

@@ -5,21 +5,25 @@ from __future__ import annotations
 import dataclasses
 import json
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
+import jax
+import jax.numpy as jnp
 import pytest
 from making import probe
 
 from rlhf_jax import config as cfg
-from rlhf_jax import loop, pipeline
+from rlhf_jax import grid, pipeline
 from rlhf_jax.config import Config
+from rlhf_jax.kernels.ensemble import Members
+from rlhf_jax.kernels.learner import Learner
 from rlhf_jax.pipeline import Pipeline, same_fit
 from rlhf_jax.studies import plan
 from rlhf_jax.studies.runs import Runner
-from rlhf_jax.study import Axis, Metric, Study
-
-FITTING = ("collect", "reward")
+from rlhf_jax.study import Axis, Metric, Study, replaced
 
 
 def arm(aggregate: Any = "mean", **changes: Any) -> Config:
@@ -42,7 +46,7 @@ def study(**arms: Config) -> Study:
 
 ARMS: dict[str, Callable[[], Config]] = {
     "mean": arm,
-    "fresh": lambda: arm(collect=cfg.Collect(budget=64, corpus_share=1.0)),
+    "careless": lambda: arm(human=cfg.Human(lapse=0.5)),
     "worst": lambda: arm("worst_case"),
     "held": lambda: arm(ppo=dataclasses.replace(probe().ppo, kl_weight=0.5)),
 }
@@ -95,35 +99,78 @@ def test_arms_that_share_a_fit_end_as_each_does_by_itself(
     assert len(found) == len({json.dumps(lines) for lines in found.values()}) == len(arms)
 
 
-@pytest.mark.slow
-def test_a_run_with_a_given_fit_is_saved_only_where_it_can_go_on_without(tmp_path: Path) -> None:
-    at = dataclasses.replace(arm().run, directory=str(tmp_path))
-    named = lambda name, make: dataclasses.replace(make(), name=name, run=at)
-    mean, worst = named("mean", ARMS["mean"]), named("worst", ARMS["worst"])
-    fits: list[pipeline.Fit] = []
-    loop.run(mean, "", pipeline.giving(loop.build(mean), fits.append))
-    line = pipeline.given(loop.build(worst), fits[0])
-    state, saved = line.begin(), []
-    for i, call in enumerate(line.plan):
+def counting(config: Config) -> Pipeline:
+    """A plan of two rounds whose calls add a digit to the table and to the reward models."""
+
+    def call(stage: str, round_: int, digit: int) -> pipeline.Call:
+        def run(state: Any) -> Any:
+            if stage == "collect":
+                return state._replace(table=10 * state.table + digit), {"told": state.table}
+            learner = state.reward.learner
+            learner = learner._replace(params=10 * learner.params + digit)
+            return state._replace(reward=state.reward._replace(learner=learner)), {
+                "loss": learner.params
+            }
+
+        return pipeline.Call(stage, round_, 0, 0, run)
+
+    stages = ("collect", "reward", "reward", "reward")
+    fits = [call(stage, r, k + 1) for r in range(2) for k, stage in enumerate(stages)]
+    base = pipeline.Call("base", 0, 0, 0, lambda state: (state, {}))
+    parts: Any = SimpleNamespace(config=config)
+    nothing: Any = None
+    return Pipeline(nothing, nothing, partial(blank, config), (base, *fits), parts)
+
+
+def blank(config: Config) -> Any:
+    zero = jnp.zeros(1)
+    learner = Learner(
+        zero, zero, jax.random.split(jax.random.key(0), 1), zero, grid.expand(config).reward
+    )
+    none: Any = None
+    return pipeline.State(none, none, zero, Members(learner, zero), none, none, none)
+
+
+def made(line: Pipeline, first: int = 0) -> list[Any]:
+    """The state after each call from the first on."""
+    state, out = line.begin(), []
+    for call in line.plan[first:]:
         state, _ = call.run(state)
+        out.append(state)
+    return out
+
+
+def test_a_given_fit_is_that_of_the_first_round_and_may_be_saved_once_it_is_whole() -> None:
+    fits: list[pipeline.Fit] = []
+    giver = made(pipeline.giving(counting(arm()), fits.append))
+    other = pipeline.given(counting(arm("worst_case")), fits[0])
+    taker = made(other)
+    assert [float(x.reward.learner.params[0]) for x in giver] == [
+        *(0, 0, 2, 23, 234),
+        *(234, 2342, 23423, 234234),
+    ]
+    assert [c.whole for c in other.plan] == [True, False, False, False, *[True] * 5]
+    for mine, theirs, call in zip(taker, giver, other.plan, strict=True):
         if call.whole:
-            saved.append(i)
-        if len(saved) == 3 and i + 1 < len(line.plan):
-            break
-    within = [c.stage for c in line.plan[: i + 1] if c.stage in FITTING]
-    assert within == ["collect", "reward", "reward", "reward"]
-    missing = [c.stage for k, c in enumerate(line.plan[: i + 1]) if k not in saved]
-    assert missing == ["collect", "reward", "reward"]
+            assert mine.table == theirs.table
+            assert mine.reward.learner.params == theirs.reward.learner.params
+            assert mine.reward.learner.hparams.aggregate == "worst_case"
+    told = [call.run(other.begin())[1] for call in other.plan[1:5]]
+    assert told == [{"told": 0.0}, {"loss": 2.0}, {"loss": 23.0}, {"loss": 234.0}]
+
+
+def test_a_run_that_was_killed_within_a_given_fit_goes_on_with_it() -> None:
+    fits: list[pipeline.Fit] = []
+    giver = made(pipeline.giving(counting(arm()), fits.append))
+    rest = made(pipeline.given(counting(arm()), fits[0]), first=3)
+    assert rest[-1].reward.learner.params == giver[-1].reward.learner.params
+    assert rest[1].table == giver[4].table
 
 
 def test_a_part_of_a_fit_is_not_handed_on() -> None:
-    taken: list[pipeline.Fit] = []
-    line = pipeline.giving(loop.build(ARMS["mean"]()), taken.append)
-    state = line.begin()
-    first = next(i for i, c in enumerate(line.plan) if c.stage == "reward")
-    for call in line.plan[first : first + 3]:  # as if the answers had been there before
-        state, _ = call.run(state)
-    assert not taken
+    fits: list[pipeline.Fit] = []
+    made(pipeline.giving(counting(arm()), fits.append), first=3)
+    assert not fits
 
 
 @pytest.mark.parametrize(
@@ -143,8 +190,6 @@ def test_a_part_of_a_fit_is_not_handed_on() -> None:
     ],
 )
 def test_which_settings_a_fit_depends_on(changes: dict[str, Any], same: bool) -> None:
-    from rlhf_jax.study import replaced
-
     other = arm()
     for path, value in changes.items():
         other = replaced(other, path, value)

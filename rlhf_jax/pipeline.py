@@ -82,6 +82,14 @@ def build(
         parts = like.parts._replace(config=config, settings=grid.expand(config))
     else:
         parts = make(config, devices)
+        if like is not None and same_after_fit(like.parts.config, config):
+            theirs = like.parts
+            parts = parts._replace(
+                pretrain=theirs.pretrain,
+                measure=theirs.measure,
+                policy=theirs.policy,
+                evaluate=theirs.evaluate,
+            )
     return Pipeline(
         parts.world, parts.mesh, partial(_begin, parts, base), _plan(parts, base), parts
     )
@@ -89,14 +97,26 @@ def build(
 
 def same_program(a: Config, b: Config) -> bool:
     """Whether both differ in nothing but names, seeds and the values of floats."""
+    return _program(a) == _program(b)
+
+
+def same_after_fit(a: Config, b: Config) -> bool:
+    """Whether both do the same, `same_program`, but for what people are asked and how often a
+    reward model reads it."""
 
     def program(config: Config) -> dict[str, Any]:
-        apart = ("name", "first_seed", "seeds", "pretrain.load", "pretrain.seed", "run.directory")
-        floats = cfg.sweeps(config)
-        fixed = {k: v for k, v in cfg.leaves(config).items() if k not in (*apart, *floats)}
-        return fixed | {"members": len(grid.members(config))}
+        fitting = ("reward.epochs", "reward.batch")
+        found = _program(config).items()
+        return {k: v for k, v in found if k not in fitting and not k.startswith("collect.")}
 
     return program(a) == program(b)
+
+
+def _program(config: Config) -> dict[str, Any]:
+    apart = ("name", "first_seed", "seeds", "pretrain.load", "pretrain.seed", "run.directory")
+    floats = cfg.sweeps(config)
+    fixed = {k: v for k, v in cfg.leaves(config).items() if k not in (*apart, *floats)}
+    return fixed | {"members": len(grid.members(config))}
 
 
 class Fit(NamedTuple):

@@ -24,6 +24,7 @@ from rlhf_jax.config import (
     Reward,
     World,
 )
+from rlhf_jax.study import replaced
 from rlhf_jax.validate import validate
 
 TINY = Config(
@@ -112,3 +113,22 @@ def test_compiled_programs_are_shared_by_configurations_that_differ_in_floats_an
     again = pipeline.build(more[0], jax.devices()[:1], like=first)
     assert again.parts.policy is first.parts.policy
     assert again.parts.config.first_seed == 4
+
+
+def test_what_follows_the_fit_is_shared_by_configurations_that_differ_in_feedback_alone():
+    first = pipeline.build(TINY, jax.devices()[:1])
+    for path, value, shared in (
+        ("collect.budget", 64, True),
+        ("reward.epochs", 7, True),
+        ("reward.members", 2, False),
+        ("reward.aggregate", "worst_case", False),
+        ("ppo.batch", 64, False),
+        ("evaluate.samples", 64, False),
+    ):
+        other = replaced(TINY, path, value)
+        assert not pipeline.same_program(TINY, other)
+        parts = pipeline.build(other, jax.devices()[:1], like=first).parts
+        for name in ("pretrain", "measure", "policy", "evaluate"):
+            assert (getattr(parts, name) is getattr(first.parts, name)) == shared, (path, name)
+        assert parts.reward is not first.parts.reward
+        assert parts.config == other

@@ -16,7 +16,7 @@ import jax
 
 from rlhf_jax import loop, pipeline
 from rlhf_jax.config import Config
-from rlhf_jax.pipeline import Fit, Pipeline, same_fit, same_program
+from rlhf_jax.pipeline import Fit, Pipeline, same_after_fit, same_fit, same_program
 from rlhf_jax.studies import costs
 from rlhf_jax.studies.plan import Chunk, done, place
 
@@ -55,7 +55,8 @@ class Runner:
 
     def _one(self, config: Config, later: Sequence[Config]) -> None:
         same = [p for p in self._made if same_program(p.parts.config, config)]
-        line = loop.build(config, same[0] if same else None)
+        near = [p for p in self._made if same_after_fit(p.parts.config, config)]
+        line = loop.build(config, next(iter((*same, *near)), None))
         loop.run(config, self.command, self._sharing(line, later))
         self._made = [line, *(p for p in self._made if all(p is not q for q in same))][:PROGRAMS]
         wanted = lambda fit: any(same_fit(fit.config, c) for c in later)

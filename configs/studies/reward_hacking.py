@@ -1,11 +1,11 @@
 """B4: how far can a learnt reward be optimised before gold falls, and what moves that point?
 
-python scripts/study.py configs/studies/reward_hacking.py        # --quick: 4 seeds, 4 arms
+python scripts/study.py configs/studies/reward_hacking.py        # --quick: 4 seeds, 3 arms
 
-Two cores, 704 members: 40 minutes (--quick: 4½). α of best-of-n rises with the proxy's width
-(+0.90 [0.74, 1.06] from 8 to 64) and with the answers, β does not fall; PPO spends 4.4 [4.0, 4.7]
+Two cores, 704 members: 47 minutes (--quick: 3½). α of best-of-n rises with the proxy's width
+(+0.88 [0.72, 1.03] from 8 to 64) and with the answers, β does not fall; PPO spends 4.4 [4.0, 4.7]
 nats more than best-of-n to raise the proxy by a deviation; the worst of four proxies lifts where
-best-of-n ends by 0.67 [0.32, 1.02] (docs/studies.md).
+best-of-n ends by 0.71 [0.36, 1.07] (docs/studies.md).
 """
 
 import dataclasses

@@ -242,10 +242,11 @@ def charged(title: str, results: Results, arm: str) -> Table:
     config = results.study.arms[arm]
     ns = bestofn.sizes(config.evaluate.best_of)
     counted = results.of(BEST_OF_N[0].name, arm)[0].T
-    rows = [
-        [f"{n:,}", f"{bound:.3f}", str(student(kl))]
-        for n, bound, kl in zip(ns, bestofn.kl_bound(ns), counted, strict=True)
-    ]
+    rows = []
+    for n, bound, kl in zip(ns, bestofn.kl_bound(ns), counted, strict=True):
+        # Rounded first: float32 counts −3e-8 nats where there are none.
+        mean, low, high = (round(float(x), 3) + 0.0 for x in student(kl)[:3])
+        rows.append([f"{n:,}", f"{bound:.3f}", f"{mean:.3f} [{low:.3f}, {high:.3f}]"])
     note = (
         f"Nats, means of n = {counted.shape[1]} seeds with 95 % t intervals. The formula is an "
         "upper bound: it is the KL only where no two samples can tie, and what repeats among "

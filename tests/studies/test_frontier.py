@@ -102,11 +102,11 @@ def test_the_grid_of_proxies_and_their_noise_are_regressed() -> None:
 
 def test_best_of_n_is_charged_what_was_counted_beside_its_upper_bound() -> None:
     results = made(0.0)
-    tied = {arm: np.minimum(kl, 4.5) for arm, kl in results.values["bestofn_kl"].items()}
+    tied = {arm: np.minimum(kl, 4.5) - 3e-8 for arm, kl in results.values["bestofn_kl"].items()}
     tables = analyse(results._replace(values={**results.values, "bestofn_kl": tied})).tables
     (table,) = (t for t in tables if "upper bound" in t.head[1])
     # log 512 − 511/512 = 5.2403 and log 4 − 3/4 = 0.6363.
-    assert table.rows[9] == ["512", "5.240", "4.5 [4.5, 4.5]"]
+    assert table.rows[9] == ["512", "5.240", "4.500 [4.500, 4.500]"]
     assert table.rows[2] == ["4", "0.636", "0.636 [0.636, 0.636]"]
 
 

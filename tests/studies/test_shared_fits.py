@@ -44,10 +44,11 @@ def study(**arms: Config) -> Study:
     )
 
 
+SAVED: dict[str, Any] = {"checkpoint_seconds": 0.0, "keep": 100}
 ARMS: dict[str, Callable[[], Config]] = {
     "mean": arm,
     "careless": lambda: arm(human=cfg.Human(lapse=0.5)),
-    "worst": lambda: arm("worst_case"),
+    "worst": lambda: arm("worst_case", run=dataclasses.replace(arm().run, **SAVED)),
     "held": lambda: arm(ppo=dataclasses.replace(probe().ppo, kl_weight=0.5)),
 }
 
@@ -96,6 +97,13 @@ def test_arms_that_share_a_fit_end_as_each_does_by_itself(
     assert (first, ran.count("collect") - first) == (6, 4)
     found, by_itself = rows(together), rows(apart)
     assert {name: found[name] for name in by_itself} == by_itself
+    calls = {
+        folder.name: {int(p.name) for p in folder.glob("shared/worst/*/checkpoints/*")}
+        for folder in (together, apart)
+    }
+    # After the base, the answers and three passes; what takes a fit over has it after the last.
+    assert set(range(1, 7)) <= calls["apart"]
+    assert calls["together"] == calls["apart"] - {2, 3, 4}
     assert len(found) == len({json.dumps(lines) for lines in found.values()}) == len(arms)
 
 

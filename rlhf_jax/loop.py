@@ -179,13 +179,15 @@ class _Run:
                 took = time.monotonic() - begun
                 self.seconds += took
                 progress.ends(i, took, rows[-1])
+                if not plan[i].whole:
+                    continue
                 last, stop = i + 1 == len(plan), bool(asked_to_stop)
                 late = time.monotonic() - saved >= self.config.run.checkpoint_seconds
-                if plan[i].whole and (last or stop or late):
+                if last or stop or late:
                     position = {"call": i + 1, "seconds": self.seconds, **files.flush()}
                     checkpoints.save(state, position)
                     saved = time.monotonic()
-                if plan[i].whole and stop and not last:
+                if stop and not last:
                     raise Interrupted(
                         f"stopped after {i + 1} of {len(plan)} calls; everything is saved in "
                         f"{self.directory}; the same command goes on: {self.command}"

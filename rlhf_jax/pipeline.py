@@ -184,7 +184,7 @@ def given(line: Pipeline, fit: Fit) -> Pipeline:
 
 def _copy(tree: Any) -> Any:
     """Buffers of its own: what a call is given as its state is donated."""
-    return jax.tree.map(lambda x: x.copy(), tree)
+    return jax.tree.map(jnp.copy, tree)
 
 
 def reference_shapes(config: Config) -> Params:
@@ -226,9 +226,8 @@ def _start_from(parts: Parts, reference: Params) -> dict[str, Any]:
     """Reward models, policy and critic as they are before any feedback: the trunk of θ_ref."""
     settings, members = parts.settings, len(grid.members(parts.config))
     # Copies: the policy is donated, the reference must survive it.
-    copy = partial(jax.tree.map, jnp.copy)
     axis = None if parts.config.pretrain.shared else 0
-    every = jax.vmap(lambda _, p: copy(p), (0, axis))(jnp.arange(members), reference)
+    every = jax.vmap(lambda _, p: _copy(p), (0, axis))(jnp.arange(members), reference)
     keys = _stage_keys(parts, "reward")
     rewards = parts.reward.init(keys, settings.reward, jax.vmap(parts.start_reward)(keys, every))
     critic = jax.vmap(parts.critic.graft)(jax.vmap(parts.critic.init)(keys), every)

@@ -28,7 +28,8 @@ _LOADED = "/jax/compilation_cache/cache_hits"
 
 class Runner:
     """Makes runs. Those that differ in nothing but floats share their compiled programs, those
-    that differ only in what follows the fit of a reward share the fit.
+    that differ in feedback alone share the programs of all that follows the fit of a reward, and
+    those that differ only in what follows it share the fit.
     """
 
     def __init__(self, root: Path, command: str) -> None:

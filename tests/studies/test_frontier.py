@@ -117,6 +117,8 @@ def test_the_law_that_made_the_curves_foretells_the_rest_best() -> None:
         assert len(rows) == len(LAWS)
         error = {name: float(value.split(" ")[0]) for name, value, _ in rows}
         assert rows[0][0] == f"{optimiser}, {law.name}"
+        # The power law holds both and may come as near.
+        assert error[rows[0][0]] <= 1.05 * min(error.values())
         assert error[rows[0][0]] < 0.5 * error[f"{optimiser}, linear"]
 
 

@@ -21,6 +21,7 @@ from rlhf_jax.kernels import (
     bestofn,
     collect,
     dpo,
+    draw,
     ensemble,
     evaluate,
     grpo,
@@ -66,6 +67,7 @@ class Parts(NamedTuple):
     pretrain: Kernel
     collect: Kernel
     reward: Kernel
+    draw: Kernel
     measure: Kernel
     policy: Kernel
     evaluate: Kernel
@@ -148,10 +150,8 @@ def make(config: Config, devices: Sequence[jax.Device]) -> Parts:
         pretrain=lay(pretraining, None, base_mesh),
         collect=lay(collect.kernel(policy, world, asked, config.collect, config.rounds), 0),
         reward=lay(_fitting(config, judge, asked, sizes, by), 0),
-        measure=lay(
-            measure.kernel(policy, judge, score, world, config.evaluate),
-            _axes(measure.Measured, base_axis),
-        ),
+        draw=lay(draw.kernel(policy, world, config.evaluate), _axes(draw.Source, base_axis)),
+        measure=lay(measure.kernel(judge, score, world, config.evaluate), 0),
         policy=lay(optimising, given_axes),
         evaluate=lay(
             evaluate.kernel(policy, score, world, config.evaluate, partial(tilt, config, world)),

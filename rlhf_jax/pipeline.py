@@ -3,6 +3,7 @@
 0 pretrain    θ_ref                                    once
 1 collect     x ~ π_θ, y = f(H, x, ε)                  every round
 2 reward      min_φ Σ ℓ(r_φ(x), y) + λ_r(φ)            every round
+  draw        x ~ π_ref                                every round
   measure     r_φ on its scale, against people         every round
 3 policy      max_θ E[r_φ(x) + λ_p(θ_ref, θ, x)]       every round
   evaluate    gold                                     before, and after every round
@@ -22,7 +23,7 @@ from jax.sharding import PartitionSpec as P
 from rlhf_jax import config as cfg
 from rlhf_jax import grid, worlds
 from rlhf_jax.config import Config
-from rlhf_jax.kernels import collect, ensemble, evaluate, learner, measure, ppo, reward
+from rlhf_jax.kernels import collect, draw, ensemble, evaluate, learner, measure, ppo, reward
 from rlhf_jax.kernels.experience import Given
 from rlhf_jax.models import heads
 from rlhf_jax.parts import Parts, make, policy_settings
@@ -38,6 +39,7 @@ class State(NamedTuple):
     """θ_ref, without a leading axis if pretrain.shared"""
     table: collect.Table
     reward: ensemble.Members
+    drawn: draw.Drawn
     judging: measure.Judging
     learner: Any
     """of the policy: `ppo.State` or a sibling's; its `policy` holds θ"""
@@ -86,6 +88,7 @@ def build(
             theirs = like.parts
             parts = parts._replace(
                 pretrain=theirs.pretrain,
+                draw=theirs.draw,
                 measure=theirs.measure,
                 policy=theirs.policy,
                 evaluate=theirs.evaluate,
@@ -119,46 +122,54 @@ def _program(config: Config) -> dict[str, Any]:
     return fixed | {"members": len(grid.members(config))}
 
 
-class Fit(NamedTuple):
-    """What a run's first round was told and fitted, for runs that would do the same again."""
+SHARED = {"collect": "table", "reward": "reward", "draw": "drawn"}
+"""Stages of the first round whose outcome may serve other runs, and what of `State` they make."""
+_POLICY = {"learner", "ppo", "reinforce", "grpo", "dpo", "bestofn"}
+_UNREAD = {
+    "collect": {"name", "run", "evaluate", "reward", *_POLICY},
+    "reward": {"name", "run", "evaluate", "reward.aggregate", "reward.doubt", *_POLICY},
+    "draw": {"name", "run", "human", "collect", "reward", *_POLICY},
+}
+"""What each of them, and whatever comes before it, never reads: sections and fields."""
+
+
+class Made(NamedTuple):
+    """What a stage of a run's first round made, for runs that would make the same again."""
 
     config: Config
-    table: collect.Table
-    reward: ensemble.Members
+    stage: str
+    part: Any
     metrics: tuple[Metrics, ...]
     """of every call"""
 
 
-def same_fit(a: Config, b: Config) -> bool:
-    """Whether both ask and fit the same in their first round: they differ in nothing but names,
-    how a reward is made of several models, optimisation and evaluation."""
-    later = ("run", "evaluate", "ppo", "reinforce", "grpo", "dpo", "bestofn")
-    apart = ("name", "learner", "reward.aggregate", "reward.doubt")
+def same_made(stage: str, a: Config, b: Config) -> bool:
+    """Whether this stage of the first round makes the same in both runs."""
 
-    def fitting(config: Config) -> dict[str, Any]:
-        leaves = cfg.leaves(config).items()
-        return {k: v for k, v in leaves if k not in apart and k.split(".")[0] not in later}
+    def read(config: Config) -> dict[str, Any]:
+        unread = lambda path: {path, path.split(".")[0]} & _UNREAD[stage]
+        return {k: v for k, v in cfg.leaves(config).items() if not unread(k)}
 
     laid = lambda config: (grid.members(config), config.run.devices, config.run.seeds_by)
-    return fitting(a) == fitting(b) and laid(a) == laid(b)
+    return read(a) == read(b) and laid(a) == laid(b)
 
 
-def _fitting_calls(line: Pipeline) -> tuple[int, ...]:
-    """Where in the plan the first round asks and fits."""
-    found = enumerate(line.plan)
-    return tuple(i for i, c in found if c.round == 0 and c.stage in ("collect", "reward"))
+def _calls(line: Pipeline, stage: str) -> tuple[int, ...]:
+    """Where in the plan the first round has this stage."""
+    return tuple(i for i, c in enumerate(line.plan) if (c.round, c.stage) == (0, stage))
 
 
-def giving(line: Pipeline, take: Callable[[Fit], None]) -> Pipeline:
-    """The same pipeline, which hands over its `Fit`, unless an earlier start made a part of it."""
-    plan, where, metrics = list(line.plan), _fitting_calls(line), []
+def giving(line: Pipeline, stage: str, take: Callable[[Made], None]) -> Pipeline:
+    """The same pipeline, which hands over what the stage made, unless an earlier start made a
+    part of it."""
+    plan, where, metrics = list(line.plan), _calls(line, stage), []
 
     def run(call: Call, state: State) -> tuple[State, Metrics]:
         state, found = call.run(state)
         metrics.append(found)
         if len(metrics) == len(where):
-            table, fitted = _copy((state.table, state.reward))
-            take(Fit(line.parts.config, table, fitted, tuple(metrics)))
+            part = _copy(getattr(state, SHARED[stage]))
+            take(Made(line.parts.config, stage, part, tuple(metrics)))
         return state, found
 
     for i in where:
@@ -166,16 +177,18 @@ def giving(line: Pipeline, take: Callable[[Fit], None]) -> Pipeline:
     return line._replace(plan=tuple(plan))
 
 
-def given(line: Pipeline, fit: Fit) -> Pipeline:
-    """The same pipeline, which takes over what another one fitted: `same_fit` of the two."""
-    plan, where = list(line.plan), _fitting_calls(line)
+def given(line: Pipeline, made: Made) -> Pipeline:
+    """The same pipeline, which takes over what another one made: `same_made` of the two."""
+    plan, where = list(line.plan), _calls(line, made.stage)
 
     def run(k: int, state: State) -> tuple[State, Metrics]:
         if k + 1 == len(where):
-            table, fitted = _copy((fit.table, fit.reward))
-            own = fitted.learner._replace(hparams=state.reward.learner.hparams)
-            state = state._replace(table=table, reward=fitted._replace(learner=own))
-        return state, fit.metrics[k]
+            part = _copy(made.part)
+            if made.stage == "reward":
+                own = part.learner._replace(hparams=state.reward.learner.hparams)
+                part = part._replace(learner=own)
+            state = state._replace(**{SHARED[made.stage]: part})
+        return state, made.metrics[k]
 
     for k, i in enumerate(where):
         plan[i] = plan[i]._replace(run=partial(run, k), whole=k + 1 == len(where))
@@ -204,6 +217,7 @@ def _plan(parts: Parts, base: Params | None) -> tuple[Call, ...]:
         for i in range(sizes.reward_calls[r]):
             n = sizes.reward_steps
             plan.append(Call("reward", r, i * n, n, partial(_reward, parts)))
+        plan.append(Call("draw", r, 0, 0, partial(_draw, parts)))
         plan.append(Call("measure", r, 0, 0, partial(_measure, parts)))
         if r == 0:
             plan.append(Call("evaluate", 0, 0, 0, partial(_evaluate, parts)))
@@ -256,6 +270,7 @@ def _begin(parts: Parts, base: Params | None) -> State:
         base=start,
         reference=reference,
         table=parts.collect.init(_stage_keys(parts, "collect")),
+        drawn=parts.draw.init(_stage_keys(parts, "measure")),
         looked=parts.evaluate.init(_stage_keys(parts, "evaluate")),
         **_start_from(parts, reference),
     )
@@ -308,10 +323,20 @@ def _reward(parts: Parts, state: State) -> tuple[State, Metrics]:
     return state._replace(reward=fitted), metrics
 
 
+def _draw(parts: Parts, state: State) -> tuple[State, Metrics]:
+    source = draw.Source(state.reference, parts.settings.world)
+    drawn, metrics = parts.draw.step(state.drawn, source)
+    return state._replace(drawn=drawn), metrics
+
+
 def _measure(parts: Parts, state: State) -> tuple[State, Metrics]:
     settings = parts.settings
     given = measure.Measured(
-        state.reward, settings.reward.doubt, state.reference, settings.world, settings.human
+        state.reward,
+        settings.reward.doubt,
+        state.drawn.samples,
+        settings.world,
+        settings.human,
     )
     judging, metrics = parts.measure.step(state.judging, given)
     return state._replace(judging=judging), metrics

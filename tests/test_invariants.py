@@ -128,7 +128,8 @@ def test_every_stage_compiles_in_its_first_call_only() -> None:
         programs = compiled.count(COMPILED) - before
         assert programs == 0 or call.stage not in seen, f"{call.stage} compiled again"
         seen.setdefault(call.stage, programs)
-    assert all(seen[stage] > 0 for stage in ("pretrain", "collect", "reward", "measure", "policy"))
+    stages = ("pretrain", "collect", "reward", "draw", "measure", "policy")
+    assert all(seen[stage] > 0 for stage in stages)
 
 
 def test_keys_of_a_seed_are_the_same_at_every_grid_point() -> None:

@@ -128,7 +128,7 @@ def test_what_follows_the_fit_is_shared_by_configurations_that_differ_in_feedbac
         other = replaced(TINY, path, value)
         assert not pipeline.same_program(TINY, other)
         parts = pipeline.build(other, jax.devices()[:1], like=first).parts
-        for name in ("pretrain", "measure", "policy", "evaluate"):
+        for name in ("pretrain", "draw", "measure", "policy", "evaluate"):
             assert (getattr(parts, name) is getattr(first.parts, name)) == shared, (path, name)
         assert parts.reward is not first.parts.reward
         assert parts.config == other

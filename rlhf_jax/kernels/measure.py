@@ -12,21 +12,19 @@ import numpy as np
 from rlhf_jax.config import Evaluate, Human
 from rlhf_jax.config import World as WorldSettings
 from rlhf_jax.kernels import ensemble
-from rlhf_jax.kernels.collect import corpus_episodes, plain, prompts, triggered
+from rlhf_jax.kernels.collect import corpus_episodes, prompts, triggered
+from rlhf_jax.kernels.draw import Samples
 from rlhf_jax.kernels.ensemble import Panel, Scale
 from rlhf_jax.kernels.evaluate import Score, pair_accuracy, utility
 from rlhf_jax.kernels.reward import Judge
-from rlhf_jax.kernels.sampling import sample
-from rlhf_jax.models.heads import Policy, Scalar
+from rlhf_jax.models.heads import Scalar
 from rlhf_jax.ops.bestofn import best_of_n, kl_counted, sizes
 from rlhf_jax.ops.epic import pearson_distance, rank_correlation
 from rlhf_jax.ops.statistics import calibration, correlation
-from rlhf_jax.types import Array, Episode, Kernel, Key, Metrics, Params, World
+from rlhf_jax.types import Array, Episode, Kernel, Key, Metrics, World
 
 PAIRS = 8192
 """Pairs of held-out rows on which a reward model is measured."""
-BLOCK = 1024
-"""Samples of the best-of-n pool that are drawn at once."""
 BINS = 10
 """Bins of the reliability diagram."""
 
@@ -40,11 +38,11 @@ class Judging(NamedTuple):
 
 
 class Measured(NamedTuple):
-    """A fitted reward and whose samples it is put on its scale by."""
+    """A fitted reward and the samples of the reference that it is read on."""
 
     members: ensemble.Members
     doubt: Array
-    reference: Params
+    samples: Samples
     world: WorldSettings
     human: Human
 
@@ -100,7 +98,7 @@ def _scale(values: Array) -> Scale:
     return Scale(jnp.mean(values), jnp.maximum(jnp.std(values), 1e-6))
 
 
-def kernel(policy: Policy, model: Scalar, score: Score, world: World, hparams: Evaluate) -> Kernel:
+def kernel(model: Scalar, score: Score, world: World, hparams: Evaluate) -> Kernel:
     """Puts a reward on its scale and measures it on rows nobody was shown. Batch: `Measured`."""
     held_out = np.flatnonzero(~np.asarray(world.shown))
     pairs = np.random.default_rng(0).integers(0, len(held_out), (2, PAIRS))
@@ -113,10 +111,8 @@ def kernel(policy: Policy, model: Scalar, score: Score, world: World, hparams: E
         panel = Panel(judges, jnp.copy(start.log_prior), one, Scale(zero, one), Scale(zero, one))
         return Judging(panel, key, jnp.zeros((), jnp.int32))
 
-    def scaled(given: Measured, key: Key) -> Panel:
-        ask, draw = jax.random.split(key)
-        asked = prompts(world, plain(given.world), ask, max(hparams.samples, 512))
-        x = sample(policy, world.language, given.reference, asked, draw).episode
+    def scaled(given: Measured) -> Panel:
+        x = given.samples.scale
         gold, _ = utility(world, given.world, given.human, x)
         judges = ensemble.judges(model, given.members.learner.params.model, x)
         own = Scale(jnp.zeros(()), jnp.ones(()))
@@ -128,7 +124,7 @@ def kernel(policy: Policy, model: Scalar, score: Score, world: World, hparams: E
 
     def step(state: Judging, given: Measured) -> tuple[Judging, Metrics]:
         key = jax.random.fold_in(state.key, state.round)
-        panel = scaled(given, key)
+        panel = scaled(given)
         judged = lambda x: score(panel, given.world, given.human, x)
         # Behind a barrier: XLA would spend seconds folding the network's masks of constants.
         rows = jax.lax.optimization_barrier(corpus_episodes(world, held_out))
@@ -152,21 +148,17 @@ def kernel(policy: Policy, model: Scalar, score: Score, world: World, hparams: E
             ask = prompts(world, triggered(given.world), key, len(held_out))
             hit = pair_accuracy(judged(rows._replace(prompts=ask)), gold, pairs)
             metrics["reward/accuracy_triggered"] = hit
-        if hparams.best_of:
-            metrics |= pool(given, judged, jax.random.fold_in(key, 2))
+        if given.samples.pool is not None:
+            metrics |= best(given, given.samples.pool, judged)
         return Judging(panel, state.key, state.round + 1), metrics
 
-    def pool(given: Measured, judged: Callable[[Episode], Array], key: Key) -> Metrics:
+    def best(given: Measured, pool: Episode, judged: Callable[[Episode], Array]) -> Metrics:
         """What the best of n of the reference's samples earn, for n = 1, 2, 4, …"""
 
-        def block(key: Key) -> tuple[Array, Array]:
-            ask, draw = jax.random.split(key)
-            asked = prompts(world, plain(given.world), ask, BLOCK)
-            x = sample(policy, world.language, given.reference, asked, draw).episode
+        def block(x: Episode) -> tuple[Array, Array]:
             return judged(x), utility(world, given.world, given.human, x)[0]
 
-        keys = jax.random.split(key, -(-hparams.best_of // BLOCK))
-        scores, gold = (x.ravel()[: hparams.best_of] for x in jax.lax.map(block, keys))
+        scores, gold = (x.ravel()[: hparams.best_of] for x in jax.lax.map(block, pool))
         ns = sizes(hparams.best_of)
         return {
             "bestofn/scores": best_of_n(scores, scores, ns),

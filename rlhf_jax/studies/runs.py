@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,27 +17,28 @@ import jax
 
 from rlhf_jax import loop, pipeline
 from rlhf_jax.config import Config
-from rlhf_jax.pipeline import Fit, Pipeline, same_after_fit, same_fit, same_program
+from rlhf_jax.pipeline import SHARED, Made, Pipeline, same_after_fit, same_made, same_program
 from rlhf_jax.studies import costs
 from rlhf_jax.studies.plan import Chunk, done, place
 
 PROGRAMS = 4
-"""Runs whose compiled programs are kept for those to come; and as many fits."""
+"""Runs whose compiled programs are kept for those to come; and as many tables and fits."""
 _COMPILED = "/jax/core/compile/backend_compile_duration"
 _LOADED = "/jax/compilation_cache/cache_hits"
 
 
 class Runner:
     """Makes runs. Those that differ in nothing but floats share their compiled programs, those
-    that differ in feedback alone share the programs of all that follows the fit of a reward, and
-    those that differ only in what follows it share the fit.
+    that differ in feedback alone share the programs of all that follows the fit of a reward.
+    Those that ask the same share the answers of the first round, and those that differ only in
+    what follows it share the fit.
     """
 
     def __init__(self, root: Path, command: str) -> None:
         self.root, self.command = root, command
         self.session = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
-        self._made: list[Pipeline] = []
-        self._fits: list[Fit] = []
+        self._built: list[Pipeline] = []
+        self._made: dict[str, list[Made]] = {stage: [] for stage in SHARED}
 
     def run(self, chunks: Sequence[Chunk], folder: Path) -> None:
         """Makes all runs that are not finished, and notes in `folder` what each took.
@@ -55,23 +57,25 @@ class Runner:
                     self._one(chunk.config, later)
 
     def _one(self, config: Config, later: Sequence[Config]) -> None:
-        same = [p for p in self._made if same_program(p.parts.config, config)]
-        near = [p for p in self._made if same_after_fit(p.parts.config, config)]
+        same = [p for p in self._built if same_program(p.parts.config, config)]
+        near = [p for p in self._built if same_after_fit(p.parts.config, config)]
         line = loop.build(config, next(iter((*same, *near)), None))
         loop.run(config, self.command, self._sharing(line, later))
-        self._made = [line, *(p for p in self._made if all(p is not q for q in same))][:PROGRAMS]
-        wanted = lambda fit: any(same_fit(fit.config, c) for c in later)
-        self._fits = [fit for fit in self._fits if wanted(fit)][:PROGRAMS]
+        self._built = [line, *(p for p in self._built if all(p is not q for q in same))][:PROGRAMS]
+        for stage, made in self._made.items():
+            wanted = [m for m in made if any(same_made(stage, m.config, c) for c in later)]
+            self._made[stage] = wanted[:PROGRAMS]
 
     def _sharing(self, line: Pipeline, later: Sequence[Config]) -> Pipeline:
-        """The pipeline with the fit of an earlier run, or handing its own to a later one."""
+        """The pipeline with what earlier runs made, or handing its own to later ones."""
         config = line.parts.config
-        for fit in self._fits:
-            if same_fit(fit.config, config):
-                _say(f"its reward models are those of {place(fit.config).relative_to(self.root)}")
-                return pipeline.given(line, fit)
-        if any(same_fit(config, c) for c in later):
-            return pipeline.giving(line, lambda fit: self._fits.insert(0, fit))
+        for stage, known in self._made.items():
+            made = next((m for m in known if same_made(stage, m.config, config)), None)
+            if made is not None:
+                _say(f"{stage}: as in {place(made.config).relative_to(self.root)}")
+                line = pipeline.given(line, made)
+            elif any(same_made(stage, config, c) for c in later):
+                line = pipeline.giving(line, stage, partial(known.insert, 0))
         return line
 
 

@@ -14,7 +14,7 @@ from tiny import SHAPE, sharp
 
 from rlhf_jax.config import Evaluate, Human
 from rlhf_jax.config import World as Settings
-from rlhf_jax.kernels import collect, ensemble, measure
+from rlhf_jax.kernels import collect, draw, ensemble, measure
 from rlhf_jax.kernels.learner import Learner
 from rlhf_jax.kernels.reward import Fitted
 from rlhf_jax.kernels.sampling import sequence_log_probs
@@ -157,11 +157,21 @@ def oracle(params: jax.Array, x: Episode) -> jax.Array:
     return jnp.pad((params * value)[:, None], ((0, 0), (x.tokens.shape[1], 0)))
 
 
+LOOK = Evaluate(samples=512, best_of=4096)
+
+
+@functools.cache
+def samples() -> draw.Samples:
+    kernel = draw.kernel(POLICY, WORLD, LOOK)
+    state = kernel.init(jax.random.key(3))
+    return jax.jit(kernel.step)(state, draw.Source(THETA, PROBE))[0].samples
+
+
 @functools.cache
 def judge_with(values: Callable, how: str = "mean") -> Kernel:
     model = heads.Scalar(lambda key: jnp.ones(()), values, lambda mine, other: mine)
     score = lambda panel, where, who, x: ensemble.score(model, panel, x, how)
-    kernel = measure.kernel(POLICY, model, score, WORLD, Evaluate(samples=512, best_of=4096))
+    kernel = measure.kernel(model, score, WORLD, LOOK)
     return kernel._replace(step=jax.jit(kernel.step))
 
 
@@ -174,7 +184,7 @@ def several(*params: float) -> ensemble.Members:
 def judged(params: float, values: Callable = oracle) -> tuple[measure.Judging, dict]:
     kernel = judge_with(values)
     state = kernel.init(jax.random.key(3), several(0.0))
-    given = measure.Measured(several(params), jnp.ones(()), THETA, PROBE, Human())
+    given = measure.Measured(several(params), jnp.ones(()), samples(), PROBE, Human())
     return kernel.step(state, given)
 
 
@@ -233,7 +243,7 @@ def test_shrinking_a_reward_changes_its_calibration_and_not_its_scale():
 def test_what_disagreeing_members_say_together_has_mean_0_and_deviation_1(how: str):
     # Three oracles and one of the opposite: before, their mean's deviation is ½.
     kernel, members = judge_with(oracle, how), several(1.0, 2.0, 3.0, -1.0)
-    given = measure.Measured(members, jnp.float32(0.5), THETA, PROBE, Human())
+    given = measure.Measured(members, jnp.float32(0.5), samples(), PROBE, Human())
     state, metrics = kernel.step(kernel.init(jax.random.key(3), members), given)
     if how == "mean":
         assert float(state.panel.whole.deviation) == pytest.approx(0.5, abs=1e-4)

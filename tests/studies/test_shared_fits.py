@@ -1,4 +1,5 @@
-"""Arms that differ only in what follows the fit of a reward share the fit, to the last bit."""
+"""Arms that ask the same share the answers, those that differ only in what follows the fit of a
+reward the fit too, to the last bit."""
 
 from __future__ import annotations
 
@@ -20,7 +21,7 @@ from rlhf_jax import grid, pipeline
 from rlhf_jax.config import Config
 from rlhf_jax.kernels.ensemble import Members
 from rlhf_jax.kernels.learner import Learner
-from rlhf_jax.pipeline import Pipeline, same_fit
+from rlhf_jax.pipeline import SHARED, Made, Pipeline, same_made
 from rlhf_jax.studies import plan
 from rlhf_jax.studies.runs import Runner
 from rlhf_jax.study import Axis, Metric, Study, replaced
@@ -47,7 +48,7 @@ def study(**arms: Config) -> Study:
 SAVED: dict[str, Any] = {"checkpoint_seconds": 0.0, "keep": 100}
 ARMS: dict[str, Callable[[], Config]] = {
     "mean": arm,
-    "careless": lambda: arm(human=cfg.Human(lapse=0.5)),
+    "short": lambda: arm(reward=dataclasses.replace(arm().reward, epochs=2)),
     "worst": lambda: arm("worst_case", run=dataclasses.replace(arm().run, **SAVED)),
     "held": lambda: arm(ppo=dataclasses.replace(probe().ppo, kl_weight=0.5)),
 }
@@ -82,7 +83,7 @@ def counted(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 
 @pytest.mark.slow
-def test_arms_that_share_a_fit_end_as_each_does_by_itself(
+def test_arms_that_share_answers_or_a_fit_end_as_each_does_by_itself(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     arms = {name: make() for name, make in ARMS.items()}
@@ -90,11 +91,16 @@ def test_arms_that_share_a_fit_end_as_each_does_by_itself(
     ran = counted(monkeypatch)
     runner = Runner(tmp_path, "")
     runner.run(plan.chunks(study(**arms), together), together)
-    first = ran.count("collect")
-    for name in ("held", "worst"):  # nobody is left to share with
+    shared = ran.copy()
+    for name in ("short", "held", "worst"):  # nobody is left to share with
         runner.run(plan.chunks(study(**{name: arms[name]}), apart), apart)
-    # Two rounds each: three of the four arms share the first.
-    assert (first, ran.count("collect") - first) == (6, 4)
+    alone = ran[len(shared) :]
+    # Two rounds each: all four arms share the first answers, three of them the first fit as well.
+    for stage in ("collect", "draw"):
+        assert (shared.count(stage), alone.count(stage)) == (1 + 4, 2 * 3)
+    passes = lambda epochs: epochs * (1 + 2)
+    assert shared.count("reward") == passes(3) + passes(2) + 2 * (passes(3) - 3)
+    assert alone.count("reward") == 2 * passes(3) + passes(2)
     found, by_itself = rows(together), rows(apart)
     assert {name: found[name] for name in by_itself} == by_itself
     calls = {
@@ -103,7 +109,7 @@ def test_arms_that_share_a_fit_end_as_each_does_by_itself(
     }
     # After the base, the answers and three passes; what takes a fit over has it after the last.
     assert set(range(1, 7)) <= calls["apart"]
-    assert calls["together"] == calls["apart"] - {2, 3, 4}
+    assert calls["together"] == calls["apart"] - {3, 4}
     assert len(found) == len({json.dumps(lines) for lines in found.values()}) == len(arms)
 
 
@@ -136,69 +142,93 @@ def blank(config: Config) -> Any:
         zero, zero, jax.random.split(jax.random.key(0), 1), zero, grid.expand(config).reward
     )
     none: Any = None
-    return pipeline.State(none, none, zero, Members(learner, zero), none, none, none)
+    fields = dict.fromkeys(pipeline.State._fields, none)
+    return pipeline.State(**fields | {"table": zero, "reward": Members(learner, zero)})
 
 
-def made(line: Pipeline, first: int = 0) -> list[Any]:
+def states(line: Pipeline, state: Any = None, first: int = 0) -> list[Any]:
     """The state after each call from the first on."""
-    state, out = line.begin(), []
+    state, out = line.begin() if state is None else state, []
     for call in line.plan[first:]:
         state, _ = call.run(state)
         out.append(state)
     return out
 
 
-def test_a_given_fit_is_that_of_the_first_round_and_may_be_saved_once_it_is_whole() -> None:
-    fits: list[pipeline.Fit] = []
-    giver = made(pipeline.giving(counting(arm()), fits.append))
-    other = pipeline.given(counting(arm("worst_case")), fits[0])
-    taker = made(other)
-    assert [float(x.reward.learner.params[0]) for x in giver] == [
+def giver(made: list[Made]) -> Pipeline:
+    """A plan that hands over whatever of its own may be shared."""
+    line = counting(arm())
+    for stage in SHARED:
+        line = pipeline.giving(line, stage, made.append)
+    return line
+
+
+def test_what_is_given_is_of_the_first_round_and_may_be_saved_once_it_is_whole() -> None:
+    shared: list[Made] = []
+    theirs = states(giver(shared))
+    assert [m.stage for m in shared] == ["collect", "reward"]
+    assert [float(x.reward.learner.params[0]) for x in theirs] == [
         *(0, 0, 2, 23, 234),
         *(234, 2342, 23423, 234234),
     ]
-    assert [c.whole for c in other.plan] == [True, False, False, False, *[True] * 5]
-    for mine, theirs, call in zip(taker, giver, other.plan, strict=True):
+    taker = pipeline.given(pipeline.given(counting(arm("worst_case")), shared[0]), shared[1])
+    assert [c.whole for c in taker.plan] == [True, True, False, False, *[True] * 5]
+    for mine, their, call in zip(states(taker), theirs, taker.plan, strict=True):
+        assert mine.table == their.table
+        assert mine.reward.learner.hparams.aggregate == "worst_case"
         if call.whole:
-            assert mine.table == theirs.table
-            assert mine.reward.learner.params == theirs.reward.learner.params
-            assert mine.reward.learner.hparams.aggregate == "worst_case"
-    told = [call.run(other.begin())[1] for call in other.plan[1:5]]
+            assert mine.reward.learner.params == their.reward.learner.params
+    told = [call.run(taker.begin())[1] for call in taker.plan[1:5]]
     assert told == [{"told": 0.0}, {"loss": 2.0}, {"loss": 23.0}, {"loss": 234.0}]
 
 
+def test_answers_are_given_without_the_fit_that_read_them() -> None:
+    shared: list[Made] = []
+    theirs = states(giver(shared))
+    mine = states(pipeline.given(counting(arm()), shared[0]))
+    for a, b in zip(mine, theirs, strict=True):
+        assert (a.table, a.reward.learner.params) == (b.table, b.reward.learner.params)
+
+
 def test_a_run_that_was_killed_within_a_given_fit_goes_on_with_it() -> None:
-    fits: list[pipeline.Fit] = []
-    giver = made(pipeline.giving(counting(arm()), fits.append))
-    rest = made(pipeline.given(counting(arm()), fits[0]), first=3)
-    assert rest[-1].reward.learner.params == giver[-1].reward.learner.params
-    assert rest[1].table == giver[4].table
+    shared: list[Made] = []
+    theirs = states(giver(shared))
+    saved = theirs[1]  # with the answers
+    rest = states(pipeline.given(counting(arm()), shared[1]), saved, first=3)
+    assert rest[-1].reward.learner.params == theirs[-1].reward.learner.params
+    assert rest[-1].table == theirs[-1].table
 
 
 def test_a_part_of_a_fit_is_not_handed_on() -> None:
-    fits: list[pipeline.Fit] = []
-    made(pipeline.giving(counting(arm()), fits.append), first=3)
-    assert not fits
+    shared: list[Made] = []
+    states(giver(shared), first=3)
+    assert not shared
 
 
 @pytest.mark.parametrize(
     ("changes", "same"),
     [
-        ({"ppo.kl_weight": 0.3}, True),
-        ({"reward.aggregate": "worst_case"}, True),
-        ({"learner": "reinforce"}, True),
-        ({"evaluate.samples": 8}, True),
-        ({"human.flip": 0.1}, False),
-        ({"reward.l2": 0.1}, False),
-        ({"collect.budget": 64}, False),
-        ({"first_seed": 5}, False),
-        ({"rounds": 1}, False),
-        ({"run.devices": 2}, False),
-        ({"ppo.kl_weight": (0.0, 0.3)}, False),
+        ({"name": "other"}, "collect reward draw"),
+        ({"ppo.kl_weight": 0.3}, "collect reward draw"),
+        ({"learner": "reinforce"}, "collect reward draw"),
+        ({"reward.aggregate": "worst_case"}, "collect reward draw"),
+        ({"evaluate.samples": 8}, "collect reward"),
+        ({"reward.l2": 0.1}, "collect draw"),
+        ({"reward.model.width": 16}, "collect draw"),
+        ({"human.flip": 0.1}, "draw"),
+        ({"collect.budget": 64}, "draw"),
+        ({"model.width": 16}, ""),
+        ({"world.held_out": 0.5}, ""),
+        ({"first_seed": 5}, ""),
+        ({"rounds": 1}, ""),
+        ({"run.devices": 2}, ""),
+        ({"ppo.kl_weight": (0.0, 0.3)}, ""),
     ],
 )
-def test_which_settings_a_fit_depends_on(changes: dict[str, Any], same: bool) -> None:
+def test_which_settings_each_stage_of_the_first_round_depends_on(
+    changes: dict[str, Any], same: str
+) -> None:
     other = arm()
     for path, value in changes.items():
         other = replaced(other, path, value)
-    assert same_fit(arm(), other) is same
+    assert [stage for stage in SHARED if same_made(stage, arm(), other)] == same.split()

@@ -179,7 +179,7 @@ def minus(text: str) -> str:
 
 
 def terminal(results: Results) -> RichTable:
-    """The main metric: arms × points."""
+    """The main metric: arms × points, in 80 columns for up to five points."""
     from rich import box
     from rich.table import Table as RichTable
 
@@ -191,10 +191,13 @@ def terminal(results: Results) -> RichTable:
         box=box.SIMPLE_HEAD,
         pad_edge=False,
     )
+    titles = study.axis.titles if study.axis else ("",)
     out.add_column("")
-    for title in study.axis.titles if study.axis else ("",):
+    for title in titles:
         out.add_column(title, justify="right")
     if metric in results.scalars:
+        # Side by side only three fit; wrapped by itself an interval breaks inside its bracket.
+        shown = lambda x: interval(x).replace(" [", "\n[" if len(titles) > 3 else " [")
         for arm in results.arms:
-            out.add_row(arm, *(interval(centre(row)) for row in results.of(metric.name, arm)))
+            out.add_row(arm, *(shown(centre(row)) for row in results.of(metric.name, arm)))
     return out

@@ -11,12 +11,13 @@ from typing import Any
 import numpy as np
 import pytest
 from making import effect, make_study, write_runs
+from rich.console import Console
 
 from rlhf_jax.config import ConfigError
 from rlhf_jax.expectations import Differs
 from rlhf_jax.ops.intervals import percentile
 from rlhf_jax.report.records import Record
-from rlhf_jax.studies import answers, costs, index, plan, tables
+from rlhf_jax.studies import answers, costs, index, plan, tables, verdicts
 from rlhf_jax.studies.costs import Cost
 from rlhf_jax.studies.results import Analysis, Results
 from rlhf_jax.study import Metric, Study
@@ -262,3 +263,16 @@ def test_names_are_escaped(tmp_path: Path) -> None:
         html = (tmp_path / page).read_text()
         assert "<b>&" not in html
         assert "<i>" not in html.replace('<i style="', "")
+
+
+def test_an_interval_is_whole_on_a_line_of_80_columns(made: tuple[Study, Path]) -> None:
+    study, root = made
+    said = answers.answer(study, root)
+    with (console := Console(width=80)).capture() as shown:
+        console.print(tables.terminal(said.results))
+    wanted = [tables.interval(verdicts.centre(row)) for row in said.results.of("gold", "checked")]
+    assert len(wanted) == 4
+    for text in wanted:
+        value, bracket = text.split(" [")
+        assert value in shown.get()
+        assert f"[{bracket}" in shown.get()

@@ -360,7 +360,7 @@ class Run:
     directory: str = "runs"
     chunk: int = 10
     """Steps of the policy's learner per compiled call, and so between two looks at the display."""
-    checkpoint_seconds: float = 20.0
+    checkpoint_seconds: float = 60.0
     """Least time between two checkpoints; 0 writes one after every call."""
     keep: int = 2
     """Checkpoints kept."""

@@ -225,7 +225,7 @@ def judged(
     if config.reward.kind == "gold":
         gold, _ = evaluate.utility(world, where, who, x)
         return (gold - panel.gold.mean) / panel.gold.deviation
-    return ensemble.score(model, panel, x, config.reward.aggregate)
+    return ensemble.score(model, panel, x)
 
 
 def tilt(

@@ -99,7 +99,8 @@ def build(
 
 
 def same_program(a: Config, b: Config) -> bool:
-    """Whether both differ in nothing but names, seeds and the values of floats."""
+    """Whether both differ in nothing but names, seeds, the values of floats and how a reward is
+    made of several models."""
     return _program(a) == _program(b)
 
 
@@ -117,8 +118,8 @@ def same_after_fit(a: Config, b: Config) -> bool:
 
 def _program(config: Config) -> dict[str, Any]:
     apart = ("name", "first_seed", "seeds", "pretrain.load", "pretrain.seed", "run.directory")
-    floats = cfg.sweeps(config)
-    fixed = {k: v for k, v in cfg.leaves(config).items() if k not in (*apart, *floats)}
+    data = (*cfg.sweeps(config), "reward.aggregate")
+    fixed = {k: v for k, v in cfg.leaves(config).items() if k not in (*apart, *data)}
     return fixed | {"members": len(grid.members(config))}
 
 
@@ -332,8 +333,9 @@ def _draw(parts: Parts, state: State) -> tuple[State, Metrics]:
 def _measure(parts: Parts, state: State) -> tuple[State, Metrics]:
     settings = parts.settings
     given = measure.Measured(
-        state.reward,
-        settings.reward.doubt,
+        state.reward.learner.params.model,
+        state.reward.log_prior,
+        ensemble.joined(settings.reward),
         state.drawn.samples,
         settings.world,
         settings.human,

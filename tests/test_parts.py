@@ -99,6 +99,7 @@ def test_compiled_programs_are_shared_by_configurations_that_differ_in_floats_an
     more = [
         dataclasses.replace(one, first_seed=4, name="other"),
         dataclasses.replace(one, human=Human(lapse=0.2)),
+        replaced(one, "reward.aggregate", "worst_case"),
         dataclasses.replace(one, seeds=2, human=Human(lapse=(0.2, 0.3))),
     ]
     assert all(pipeline.same_program(one, other) for other in more)
@@ -121,7 +122,6 @@ def test_what_follows_the_fit_is_shared_by_configurations_that_differ_in_feedbac
         ("collect.budget", 64, True),
         ("reward.epochs", 7, True),
         ("reward.members", 2, False),
-        ("reward.aggregate", "worst_case", False),
         ("ppo.batch", 64, False),
         ("evaluate.samples", 64, False),
     ):

@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from rlhf_jax.config import Reward
 from rlhf_jax.kernels import mixture_reward, reward
 from rlhf_jax.kernels.learner import Learner
 from rlhf_jax.kernels.reward import Judge, Likelihood
@@ -40,6 +41,23 @@ class Scale(NamedTuple):
     deviation: Array
 
 
+class Joined(NamedTuple):
+    """How k rewards are made one, as data: one program serves all that `Reward.aggregate` names."""
+
+    worst: Array
+    """bool: the least of them; else their mean − λ · their variance"""
+    doubt: Array
+    """λ; 0: their mean"""
+
+
+def joined(hparams: Reward) -> Joined:
+    """What `Reward.aggregate` names, on the shape of `hparams.doubt`."""
+    doubt = jnp.asarray(hparams.doubt)
+    doubted = hparams.aggregate == "uncertainty_weighted"
+    worst = jnp.full(doubt.shape, hparams.aggregate == "worst_case")
+    return Joined(worst, doubt if doubted else jnp.zeros_like(doubt))
+
+
 class Panel(NamedTuple):
     """k fitted reward models, each on its own scale, and how they make one reward."""
 
@@ -47,8 +65,7 @@ class Panel(NamedTuple):
     """leaves [k, …]"""
     log_prior: Array
     """[k]"""
-    doubt: Array
-    """λ of mean − λ · variance"""
+    joined: Joined
     whole: Scale
     """Of the one reward: members of deviation 1 that disagree have a mean of less."""
     gold: Scale
@@ -174,25 +191,23 @@ def scores(model: Scalar, members: Judge, episode: Episode) -> Array:
     return jax.lax.map(lambda judge: reward.score(model, judge, episode), members)
 
 
-def score(model: Scalar, panel: Panel, episode: Episode, how: str) -> Array:
-    """[B]: one reward of all members, by `config.Reward.aggregate`, on a scale of its own."""
-    return (_together(model, panel, episode, how) - panel.whole.mean) / panel.whole.deviation
+def score(model: Scalar, panel: Panel, episode: Episode) -> Array:
+    """[B]: one reward of all members, on a scale of its own."""
+    return (_together(model, panel, episode) - panel.whole.mean) / panel.whole.deviation
 
 
-def _together(model: Scalar, panel: Panel, episode: Episode, how: str) -> Array:
+def _together(model: Scalar, panel: Panel, episode: Episode) -> Array:
     if model.outputs is not None:
-        return _distributed(model, panel, episode, how)
-    each = scores(model, panel.judges, episode)
-    if how == "worst_case":
-        return aggregate.worst_case(each)
-    share = jnp.exp(panel.log_prior)
-    if how == "mean":
-        return aggregate.mean(each, share)
-    return aggregate.uncertainty_weighted(each, panel.doubt, share)
+        return _distributed(model, panel, episode)
+    each, share = scores(model, panel.judges, episode), jnp.exp(panel.log_prior)
+    if each.shape[0] == 1:
+        return each[0]
+    doubted = aggregate.uncertainty_weighted(each, panel.joined.doubt, share)
+    return jnp.where(panel.joined.worst, aggregate.worst_case(each), doubted)
 
 
-def _distributed(model: Scalar, panel: Panel, episode: Episode, how: str) -> Array:
-    """Of a reward that is a normal distribution: mean, 5 % quantile, or mean − λ variance."""
+def _distributed(model: Scalar, panel: Panel, episode: Episode) -> Array:
+    """Of a reward that is a normal distribution: mean − λ variance, or the 5 % quantile."""
 
     def one(judge: Judge) -> tuple[Array, Array]:
         said = reward.normal(model, judge.params, episode)
@@ -201,8 +216,5 @@ def _distributed(model: Scalar, panel: Panel, episode: Episode, how: str) -> Arr
         ) / judge.deviation
 
     mean, deviation = (jnp.mean(x, axis=0) for x in jax.lax.map(one, panel.judges))
-    if how == "mean":
-        return mean
-    if how == "worst_case":
-        return mean - 1.6448536 * deviation
-    return mean - panel.doubt * jnp.square(deviation)
+    doubted = mean - panel.joined.doubt * jnp.square(deviation)
+    return jnp.where(panel.joined.worst, mean - 1.6448536 * deviation, doubted)

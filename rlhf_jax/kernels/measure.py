@@ -14,14 +14,14 @@ from rlhf_jax.config import World as WorldSettings
 from rlhf_jax.kernels import ensemble
 from rlhf_jax.kernels.collect import corpus_episodes, prompts, triggered
 from rlhf_jax.kernels.draw import Samples
-from rlhf_jax.kernels.ensemble import Panel, Scale
+from rlhf_jax.kernels.ensemble import Joined, Panel, Scale, joined
 from rlhf_jax.kernels.evaluate import Score, pair_accuracy, utility
 from rlhf_jax.kernels.reward import Judge
 from rlhf_jax.models.heads import Scalar
 from rlhf_jax.ops.bestofn import best_of_n, kl_counted, sizes
 from rlhf_jax.ops.epic import pearson_distance, rank_correlation
 from rlhf_jax.ops.statistics import calibration, correlation
-from rlhf_jax.types import Array, Episode, Kernel, Key, Metrics, World
+from rlhf_jax.types import Array, Episode, Kernel, Key, Metrics, Params, World
 
 PAIRS = 8192
 """Pairs of held-out rows on which a reward model is measured."""
@@ -40,8 +40,11 @@ class Judging(NamedTuple):
 class Measured(NamedTuple):
     """A fitted reward and the samples of the reference that it is read on."""
 
-    members: ensemble.Members
-    doubt: Array
+    models: Params
+    """φ [k, …]"""
+    log_prior: Array
+    """[k]"""
+    joined: Joined
     samples: Samples
     world: WorldSettings
     human: Human
@@ -107,17 +110,17 @@ def kernel(model: Scalar, score: Score, world: World, hparams: Evaluate) -> Kern
         params = jax.tree.map(jnp.copy, start.learner.params.model)
         k = start.log_prior.shape[0]
         zero, one = jnp.zeros(()), jnp.ones(())
-        judges = Judge(params, jnp.zeros(k), jnp.ones(k))
-        panel = Panel(judges, jnp.copy(start.log_prior), one, Scale(zero, one), Scale(zero, one))
+        judges, own = Judge(params, jnp.zeros(k), jnp.ones(k)), Scale(zero, one)
+        panel = Panel(judges, jnp.copy(start.log_prior), joined(start.learner.hparams), own, own)
         return Judging(panel, key, jnp.zeros((), jnp.int32))
 
     def scaled(given: Measured) -> Panel:
         x = given.samples.scale
         gold, _ = utility(world, given.world, given.human, x)
-        judges = ensemble.judges(model, given.members.learner.params.model, x)
+        judges = ensemble.judges(model, given.models, x)
         own = Scale(jnp.zeros(()), jnp.ones(()))
-        prior = jnp.copy(given.members.log_prior)
-        panel = Panel(judges, prior, given.doubt, own, _scale(gold))
+        prior = jnp.copy(given.log_prior)
+        panel = Panel(judges, prior, given.joined, own, _scale(gold))
         if prior.shape[0] == 1 and model.outputs is None:  # one judge is the whole
             return panel
         return panel._replace(whole=_scale(score(panel, given.world, given.human, x)))

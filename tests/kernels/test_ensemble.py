@@ -7,6 +7,7 @@ import pytest
 from bag import BAG, FIT, SETTINGS, V, answers, member, start, told
 from tiny import LANGUAGE, episodes, prompts
 
+from rlhf_jax.config import Reward
 from rlhf_jax.feedback.comparison import Comparison, bradley_terry
 from rlhf_jax.kernels import adaptive_l2, ensemble, reward
 from rlhf_jax.kernels.learner import position
@@ -115,10 +116,11 @@ def test_a_panel_makes_one_reward_of_its_members_by_how_common_they_are(how, exp
     prior = jnp.log(jnp.asarray([0.75, 0.25]))
     scale = ensemble.Scale(jnp.zeros(()), jnp.ones(()))
     whole = ensemble.Scale(jnp.float32(0.2), jnp.float32(0.5))
-    panel = ensemble.Panel(judges, prior, jnp.float32(2.0), whole, scale)
+    joined = ensemble.joined(Reward(aggregate=how, doubt=2.0))
+    panel = ensemble.Panel(judges, prior, joined, whole, scale)
     tokens = jnp.full((1, LANGUAGE.length), 0).at[0, 0].set(3)
     x = Episode(prompts(1), tokens, jnp.arange(LANGUAGE.length)[None] < 1)
-    got = ensemble.score(BAG, panel, x, how)
+    got = ensemble.score(BAG, panel, x)
     # … of which the whole is put on its own scale.
     np.testing.assert_allclose(got, [(expected - 0.2) / 0.5], atol=1e-6)
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from tiny import EOS, LANGUAGE, PAD, SHAPE, A, B, C, finish, prompts, sharp
 
-from rlhf_jax.config import Evaluate, Human
+from rlhf_jax.config import Evaluate, Human, Reward
 from rlhf_jax.config import World as Settings
 from rlhf_jax.kernels import collect, ensemble, evaluate
 from rlhf_jax.kernels.sampling import sequence_log_probs
@@ -36,7 +36,7 @@ PEOPLE = Human(second=0.5, minority=0.25)
 
 SCALE = ensemble.Scale(jnp.float32(0.1), jnp.float32(0.5))
 ONE = jnp.ones(())
-PANEL = ensemble.Panel(None, jnp.zeros(1), ONE, SCALE, SCALE)
+PANEL = ensemble.Panel(None, jnp.zeros(1), ensemble.joined(Reward()), SCALE, SCALE)
 
 
 def score(panel, where, who, x):

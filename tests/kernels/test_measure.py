@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from tiny import SHAPE, sharp
 
-from rlhf_jax.config import Evaluate, Human
+from rlhf_jax.config import Evaluate, Human, Reward
 from rlhf_jax.config import World as Settings
 from rlhf_jax.kernels import collect, draw, ensemble, measure
 from rlhf_jax.kernels.learner import Learner
@@ -168,24 +168,29 @@ def samples() -> draw.Samples:
 
 
 @functools.cache
-def judge_with(values: Callable, how: str = "mean") -> Kernel:
+def judge_with(values: Callable) -> Kernel:
     model = heads.Scalar(lambda key: jnp.ones(()), values, lambda mine, other: mine)
-    score = lambda panel, where, who, x: ensemble.score(model, panel, x, how)
+    score = lambda panel, where, who, x: ensemble.score(model, panel, x)
     kernel = measure.kernel(model, score, WORLD, LOOK)
     return kernel._replace(step=jax.jit(kernel.step))
 
 
-def several(*params: float) -> ensemble.Members:
+def several(*params: float, how: str = "mean") -> ensemble.Members:
     """Members of one mind up to a factor, all alike common."""
-    learner = Learner(Fitted(jnp.asarray(params), {}), None, None, None, None)
+    hparams = Reward(aggregate=how, doubt=0.5)
+    learner = Learner(Fitted(jnp.asarray(params), {}), None, None, None, hparams)
     return ensemble.Members(learner, jnp.full(len(params), -jnp.log(float(len(params)))))
+
+
+def given(members: ensemble.Members) -> measure.Measured:
+    models, joined = members.learner.params.model, ensemble.joined(members.learner.hparams)
+    return measure.Measured(models, members.log_prior, joined, samples(), PROBE, Human())
 
 
 def judged(params: float, values: Callable = oracle) -> tuple[measure.Judging, dict]:
     kernel = judge_with(values)
     state = kernel.init(jax.random.key(3), several(0.0))
-    given = measure.Measured(several(params), jnp.ones(()), samples(), PROBE, Human())
-    return kernel.step(state, given)
+    return kernel.step(state, given(several(params)))
 
 
 def test_a_reward_model_that_knows_gold_is_measured_as_perfect():
@@ -242,15 +247,14 @@ def test_shrinking_a_reward_changes_its_calibration_and_not_its_scale():
 @pytest.mark.parametrize("how", ["mean", "worst_case", "uncertainty_weighted"])
 def test_what_disagreeing_members_say_together_has_mean_0_and_deviation_1(how: str):
     # Three oracles and one of the opposite: before, their mean's deviation is ½.
-    kernel, members = judge_with(oracle, how), several(1.0, 2.0, 3.0, -1.0)
-    given = measure.Measured(members, jnp.float32(0.5), samples(), PROBE, Human())
-    state, metrics = kernel.step(kernel.init(jax.random.key(3), members), given)
+    kernel, members = judge_with(oracle), several(1.0, 2.0, 3.0, -1.0, how=how)
+    state, metrics = kernel.step(kernel.init(jax.random.key(3), members), given(members))
     if how == "mean":
         assert float(state.panel.whole.deviation) == pytest.approx(0.5, abs=1e-4)
         assert metrics["reward/correlation_heldout"] == pytest.approx(1, abs=1e-5)
     p = np.exp(log_probs(THETA))
     model = heads.Scalar(lambda key: jnp.ones(()), oracle, lambda mine, other: mine)
-    said = np.asarray(jax.jit(lambda x: ensemble.score(model, state.panel, x, how))(EVERY))
+    said = np.asarray(jax.jit(lambda x: ensemble.score(model, state.panel, x))(EVERY))
     mean = p @ said
     assert mean == pytest.approx(0, abs=4 / np.sqrt(512))
     assert np.sqrt(p @ (said - mean) ** 2) == pytest.approx(1, rel=0.2)

@@ -236,7 +236,12 @@ def quickened(study: Study) -> Study:
             axis, points=keep(axis.points), at=keep(axis.at), names=keep(axis.names)
         )
     return dataclasses.replace(
-        study, name=f"{study.name}-quick", arms=arms, axis=axis, seeds=quick.seeds
+        study,
+        name=f"{study.name}-quick",
+        title=f"{study.title}: short form",
+        arms=arms,
+        axis=axis,
+        seeds=quick.seeds,
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -123,8 +124,9 @@ def test_every_stage_compiles_in_its_first_call_only() -> None:
     )
     seen: dict[str, int] = {}
     for call in line.plan:
-        before = compiled.count(COMPILED)
+        before, shapes = compiled.count(COMPILED), jax.tree.map(jnp.shape, state)
         state, _ = call.run(state)
+        assert jax.tree.map(jnp.shape, state) == shapes, call.stage
         programs = compiled.count(COMPILED) - before
         assert programs == 0 or call.stage not in seen, f"{call.stage} compiled again"
         seen.setdefault(call.stage, programs)

@@ -14,7 +14,7 @@ from rlhf_jax.config import World as WorldSettings
 from rlhf_jax.kernels import ensemble
 from rlhf_jax.kernels.collect import corpus_episodes, prompts, triggered
 from rlhf_jax.kernels.draw import Samples
-from rlhf_jax.kernels.ensemble import Joined, Panel, Scale, joined
+from rlhf_jax.kernels.ensemble import Joined, Panel, Scale
 from rlhf_jax.kernels.evaluate import Score, pair_accuracy, utility
 from rlhf_jax.kernels.reward import Judge
 from rlhf_jax.models.heads import Scalar
@@ -111,7 +111,8 @@ def kernel(model: Scalar, score: Score, world: World, hparams: Evaluate) -> Kern
         k = start.log_prior.shape[0]
         zero, one = jnp.zeros(()), jnp.ones(())
         judges, own = Judge(params, jnp.zeros(k), jnp.ones(k)), Scale(zero, one)
-        panel = Panel(judges, jnp.copy(start.log_prior), joined(start.learner.hparams), own, own)
+        mean = Joined(jnp.zeros((), bool), jnp.zeros(()))
+        panel = Panel(judges, jnp.copy(start.log_prior), mean, own, own)
         return Judging(panel, key, jnp.zeros((), jnp.int32))
 
     def scaled(given: Measured) -> Panel:

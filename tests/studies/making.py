@@ -86,6 +86,6 @@ def probe(**changes: Any) -> Config:
         "reward": cfg.Reward(epochs=2, batch=8),
         "ppo": cfg.PPO(iterations=2, batch=8, epochs=1, minibatches=1),
         "evaluate": cfg.Evaluate(samples=16, shown=0),
-        "run": cfg.Run(chunk=1, checkpoint_seconds=0.0, cache="none"),
+        "run": cfg.Run(chunk=1, cache="none"),
     }
     return Config(**(settings | changes))

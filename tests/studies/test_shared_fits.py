@@ -29,7 +29,7 @@ from rlhf_jax.study import Axis, Metric, Study, replaced
 
 def arm(aggregate: Any = "mean", **changes: Any) -> Config:
     reward = cfg.Reward(epochs=3, batch=8, members=2, aggregate=aggregate)
-    run = dataclasses.replace(probe().run, devices=1, checkpoint_seconds=100.0)
+    run = dataclasses.replace(probe().run, devices=1)
     return probe(**({"reward": reward, "rounds": 2, "run": run} | changes))
 
 

@@ -81,7 +81,7 @@ def test_runs_of_equal_base_models_share_one_and_others_do_not() -> None:
 def test_the_quick_form_is_a_study_of_its_own() -> None:
     quick = Quick(seeds=2, points=(0, 3), arms=("plain",), settings={"ppo.iterations": 5})
     short = quickened(make_study(quick=quick))
-    assert short.name == "made-quick"
+    assert (short.name, short.title) == ("made-quick", "Careless answers: short form")
     assert list(short.arms) == ["plain"]
     assert short.positions == (0.0, 0.6)
     (chunk,) = plan.chunks(short, ROOT)

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 from making import probe
 
-from rlhf_jax.config import ConfigError
+from rlhf_jax.config import ConfigError, Run
 from rlhf_jax.expectations import Trend
 from rlhf_jax.studies import command, costs, plan, verdicts
 from rlhf_jax.study import Axis, Metric, Study
@@ -34,12 +34,12 @@ study = {name}()
 
 
 def real() -> Study:
-    """Two points × two seeds: a run of both points for each seed."""
+    """Two points × two seeds: a run of both points for each seed, saved after every call."""
     return Study(
         name="real",
         title="Real",
         question="Does it run?",
-        arms={"plain": probe()},
+        arms={"plain": probe(run=Run(chunk=1, checkpoint_seconds=0.0))},
         axis=Axis("human.lapse", (0.0, 1.0), "careless answers"),
         seeds=2,
         population=2,

@@ -94,7 +94,7 @@ def test_a_batch_that_the_budget_does_not_buy_is_named():
     )
 
 
-def test_compiled_programs_are_shared_by_configurations_that_differ_in_floats_and_seeds_alone():
+def test_compiled_programs_are_shared_where_only_floats_seeds_and_how_models_are_joined_differ():
     one = dataclasses.replace(TINY, seeds=4)
     more = [
         dataclasses.replace(one, first_seed=4, name="other"),

@@ -2,7 +2,7 @@
 
 python scripts/study.py configs/studies/reward_hacking.py        # --quick: 4 seeds, 3 arms
 
-Two cores, 704 members: 40 minutes (--quick: 4). α of best-of-n rises with the proxy's width
+Two cores, 704 members: 40 minutes (--quick: 3). α of best-of-n rises with the proxy's width
 (+0.88 [0.72, 1.03] from 8 to 64) and with the answers, β does not fall; PPO spends 4.4 [4.0, 4.7]
 nats more than best-of-n to raise the proxy by a deviation; the worst of four proxies lifts where
 best-of-n ends by 0.71 [0.36, 1.07] (docs/studies.md).

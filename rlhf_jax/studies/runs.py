@@ -22,7 +22,7 @@ from rlhf_jax.studies import costs
 from rlhf_jax.studies.plan import Chunk, done, place
 
 PROGRAMS = 4
-"""Runs whose compiled programs are kept for those to come; and as many tables and fits."""
+"""Runs whose compiled programs are kept for those to come; and as many results of a stage."""
 _COMPILED = "/jax/core/compile/backend_compile_duration"
 _LOADED = "/jax/compilation_cache/cache_hits"
 
@@ -30,8 +30,8 @@ _LOADED = "/jax/compilation_cache/cache_hits"
 class Runner:
     """Makes runs. Those that differ in nothing but floats share their compiled programs, those
     that differ in feedback alone share the programs of all that follows the fit of a reward.
-    Those that ask the same share the answers of the first round, and those that differ only in
-    what follows it share the fit.
+    What a stage of the first round made (answers, fits, samples of the reference) is shared by
+    those in which it would make the same.
     """
 
     def __init__(self, root: Path, command: str) -> None:

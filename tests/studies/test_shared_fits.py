@@ -95,7 +95,7 @@ def test_arms_that_share_answers_or_a_fit_end_as_each_does_by_itself(
     for name in ("short", "held", "worst"):  # nobody is left to share with
         runner.run(plan.chunks(study(**{name: arms[name]}), apart), apart)
     alone = ran[len(shared) :]
-    # Two rounds each: all four arms share the first answers, three of them the first fit as well.
+    # Two rounds each: all four arms share the first answers and samples, three the first fit too.
     for stage in ("collect", "draw"):
         assert (shared.count(stage), alone.count(stage)) == (1 + 4, 2 * 3)
     passes = lambda epochs: epochs * (1 + 2)

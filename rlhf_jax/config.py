@@ -192,14 +192,23 @@ class Reward:
     distributional reward worst_case is the 5 % quantile."""
     doubt: Sweep = 1.0
     """λ of mean − λ · variance (uncertainty_weighted)."""
-    epochs: int = 4
-    """Passes over the feedback collected so far, each round."""
+    steps: int = 2048
+    """Optimiser steps of a round at most, however much feedback there is."""
     batch: int = 128
+    held_back: float = 0.1
+    """Share of the items whose answers are not fitted to: their loss says when a fit ends. 0: none,
+    all steps are made and the last parameters kept."""
+    look: int = 32
+    """Steps between two looks at the answers held back; the best look's parameters are kept."""
+    patience: int = 4
+    """A fit ends after this many looks in a row that were not the best so far."""
     l2: Sweep = 0.0
     """Weight of Σφ² in λ_r."""
     centring: Sweep = 0.01
     """Weight of (Σ r)² over the samples of an answer in λ_r."""
-    adam: Adam = field(default_factory=lambda: Adam(learning_rate=1e-3, weight_decay=0.01))
+    adam: Adam = field(
+        default_factory=lambda: Adam(learning_rate=1e-3, final=1.0, weight_decay=0.01)
+    )
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from rlhf_jax.config import PPO, Adam, Collect, Config, Model, Pretrain, Reward,
 
 MODEL = Model(width=48, layers=2, heads=4, kv_heads=2, mlp=128)
 WORLD = World(length=10)
-ADAM = Adam(learning_rate=2e-3, weight_decay=0.01)
+ADAM = Adam(learning_rate=2e-3, final=1.0, weight_decay=0.01)
 
 
 def collect(budget: int = 6144, **more: Any) -> Collect:
@@ -17,8 +17,8 @@ def collect(budget: int = 6144, **more: Any) -> Collect:
 
 
 def reward(**more: Any) -> Reward:
-    """Two passes over the answers, in small batches."""
-    own: dict[str, Any] = {"epochs": 2, "batch": 64, "adam": ADAM}
+    """Small batches, and as many steps as the answers are worth."""
+    own: dict[str, Any] = {"batch": 64, "adam": ADAM}
     return Reward(**(own | more))
 
 

@@ -31,12 +31,14 @@ from rlhf_jax.kernels import (
     pretrain,
     reinforce,
     reward,
+    stopping,
 )
 from rlhf_jax.kernels.asking import Kind, kind
 from rlhf_jax.kernels.ensemble import Panel
 from rlhf_jax.kernels.experience import Given, Task
 from rlhf_jax.mesh import population_mesh
 from rlhf_jax.models import heads, shared
+from rlhf_jax.ops.tilt import needed
 from rlhf_jax.transforms import minibatches, population, repeat, shard
 from rlhf_jax.types import Array, Episode, HParams, Kernel, Key, Metrics, Params, World
 
@@ -47,8 +49,9 @@ class Sizes(NamedTuple):
     pretrain_steps: int
     pretrain_calls: int
     reward_steps: int
-    reward_calls: tuple[int, ...]
-    """by round: the feedback grows, and so does a pass over it"""
+    """of one look"""
+    reward_calls: int
+    """looks of a round, at most"""
     policy_steps: int
     policy_calls: int
 
@@ -87,10 +90,12 @@ def _sizes(config: Config, world: World, asked: Kind) -> Sizes:
             f"world.name = {config.world.name}"
         )
     answers = collect.rows_per_round(config.collect, asked)
-    if config.reward.batch > answers:
+    fitted = _split(config, asked, 1).fitted.size
+    if config.reward.kind != "gold" and config.reward.batch > fitted:
         raise ConfigError(
-            f"reward.batch = {config.reward.batch} is more than the {answers} answers that "
-            f"collect.budget = {config.collect.budget} buys at {asked.cost} samples each"
+            f"reward.batch = {config.reward.batch} is more than the {fitted} answers that "
+            f"collect.budget = {config.collect.budget} buys at {asked.cost} samples each and "
+            f"reward.held_back = {config.reward.held_back:g} leaves to fit to"
         )
     if config.learner == "dpo" and config.dpo.batch > answers:
         raise ConfigError(
@@ -99,15 +104,21 @@ def _sizes(config: Config, world: World, asked: Kind) -> Sizes:
         )
     n, most = policy_settings(config.learner, config).iterations, config.run.chunk
     chunk = max(d for d in range(1, min(n, most) + 1) if n % d == 0)
-    fitted = config.reward.kind != "gold"
+    looks = config.reward.steps // config.reward.look
     return Sizes(
         pretrain_steps=rows // config.pretrain.batch,
         pretrain_calls=config.pretrain.epochs,
-        reward_steps=answers // config.reward.batch,
-        reward_calls=tuple(config.reward.epochs * (r + 1) * fitted for r in range(config.rounds)),
+        reward_steps=config.reward.look,
+        reward_calls=looks if config.reward.kind != "gold" else 0,
         policy_steps=chunk,
         policy_calls=n // chunk,
     )
+
+
+def _split(config: Config, asked: Kind, rounds: int) -> stopping.Split:
+    """Which rows of the table are fitted to."""
+    answers, repeats = collect.rows_per_round(config.collect, asked), config.collect.repeats
+    return stopping.split(answers, rounds, repeats, config.reward.held_back)
 
 
 def _axes(batch: Any, reference: int | None) -> Any:
@@ -140,6 +151,8 @@ def make(config: Config, devices: Sequence[jax.Device]) -> Parts:
         sizes.pretrain_steps,
     )
     optimising, given_axes = _optimiser(config, world, policy, score, sizes, base_axis)
+    collecting = collect.kernel(policy, world, asked, config.collect, config.rounds)
+    table = jax.eval_shape(collecting.init, jax.random.key(0))
     return Parts(
         config,
         grid.expand(config),
@@ -148,8 +161,8 @@ def make(config: Config, devices: Sequence[jax.Device]) -> Parts:
         partial(start_reward, config, judge),
         mesh,
         pretrain=lay(pretraining, None, base_mesh),
-        collect=lay(collect.kernel(policy, world, asked, config.collect, config.rounds), 0),
-        reward=lay(_fitting(config, judge, asked, sizes, by), 0),
+        collect=lay(collecting, 0),
+        reward=lay(_fitting(config, judge, asked, sizes, by, table.answers), 0),
         draw=lay(draw.kernel(policy, world, config.evaluate), _axes(draw.Source, base_axis)),
         measure=lay(measure.kernel(judge, score, world, config.evaluate), 0),
         policy=lay(optimising, given_axes),
@@ -193,11 +206,16 @@ def _likelihood(config: Config, model: heads.Scalar, asked: Kind) -> reward.Like
     return reward.answers(model, asked, config.reward.noise)
 
 
-def _fitting(config: Config, model: heads.Scalar, asked: Kind, sizes: Sizes, by: str) -> Kernel:
-    """Step 2: k reward models, one call an epoch over the answers of a round."""
-    settings = config.reward
+def _fitting(
+    config: Config, model: heads.Scalar, asked: Kind, sizes: Sizes, by: str, answers: Any
+) -> Kernel:
+    """Step 2: k reward models, one call a look at the answers that are held back.
+
+    `answers`: the shapes of the table.
+    """
+    settings, people = config.reward, config.collect.people
     likelihood = _likelihood(config, model, asked)
-    total = sum(sizes.reward_calls) * sizes.reward_steps
+    total = config.rounds * sizes.reward_calls * sizes.reward_steps
     penalty = reward.decay if asked.anchored else reward.penalty
     member = minibatches(
         reward.kernel(likelihood, penalty, total),
@@ -206,10 +224,20 @@ def _fitting(config: Config, model: heads.Scalar, asked: Kind, sizes: Sizes, by:
         sizes.reward_steps,
     )
     if settings.kind == "mixture":
-        weigh = ensemble.by_group(likelihood, config.collect.people)
-        return ensemble.kernel(member, settings.groups, weigh, by=by)
-    weigh = ensemble.resampled if settings.bootstrap else ensemble.alike
-    return ensemble.kernel(member, settings.members, weigh, by=by)
+        weigh, loss = (
+            ensemble.by_group(likelihood, people),
+            ensemble.by_mixture(likelihood, people),
+        )
+        fit = ensemble.kernel(member, settings.groups, weigh, by=by)
+    else:
+        weigh, loss = (
+            ensemble.resampled if settings.bootstrap else ensemble.alike,
+            ensemble.by_member(likelihood),
+        )
+        fit = ensemble.kernel(member, settings.members, weigh, by=by)
+    split = _split(config, asked, config.rounds)
+    example = reward.Told(answers, answers.weight, answers.weight)
+    return stopping.kernel(fit, loss, split, settings.patience, example)
 
 
 def judged(
@@ -255,7 +283,11 @@ def _optimiser(
 
     def observe(given: Given, x: Episode, scores: Array) -> Metrics:
         gold, known = evaluate.utility(world, given.world, given.human, x)
-        return {"objective/gold": jnp.mean(gold), "objective/nonword_share": jnp.mean(~known)}
+        return {
+            "objective/gold": jnp.mean(gold),
+            "objective/nonword_share": jnp.mean(~known),
+            "objective/kl_needed": needed(given.judge.optima, jnp.mean(scores)),
+        }
 
     task = Task(
         policy,

@@ -23,7 +23,17 @@ from jax.sharding import PartitionSpec as P
 from rlhf_jax import config as cfg
 from rlhf_jax import grid, worlds
 from rlhf_jax.config import Config
-from rlhf_jax.kernels import collect, draw, ensemble, evaluate, learner, measure, ppo, reward
+from rlhf_jax.kernels import (
+    collect,
+    draw,
+    ensemble,
+    evaluate,
+    learner,
+    measure,
+    ppo,
+    reward,
+    stopping,
+)
 from rlhf_jax.kernels.experience import Given
 from rlhf_jax.models import heads
 from rlhf_jax.parts import Parts, make, policy_settings
@@ -38,7 +48,7 @@ class State(NamedTuple):
     reference: Params
     """θ_ref, without a leading axis if pretrain.shared"""
     table: collect.Table
-    reward: ensemble.Members
+    reward: stopping.Fit
     drawn: draw.Drawn
     judging: measure.Judging
     learner: Any
@@ -109,7 +119,7 @@ def same_after_fit(a: Config, b: Config) -> bool:
     reward model reads it."""
 
     def program(config: Config) -> dict[str, Any]:
-        fitting = ("reward.epochs", "reward.batch")
+        fitting = tuple(f"reward.{k}" for k in ("steps", "batch", "held_back", "look", "patience"))
         found = _program(config).items()
         return {k: v for k, v in found if k not in fitting and not k.startswith("collect.")}
 
@@ -186,8 +196,9 @@ def given(line: Pipeline, made: Made) -> Pipeline:
         if k + 1 == len(where):
             part = _copy(made.part)
             if made.stage == "reward":
-                own = part.learner._replace(hparams=state.reward.learner.hparams)
-                part = part._replace(learner=own)
+                hparams = state.reward.members.learner.hparams
+                own = part.members.learner._replace(hparams=hparams)
+                part = part._replace(members=part.members._replace(learner=own))
             state = state._replace(**{SHARED[made.stage]: part})
         return state, made.metrics[k]
 
@@ -215,9 +226,9 @@ def _plan(parts: Parts, base: Params | None) -> tuple[Call, ...]:
     plan.append(Call("base", 0, 0, 0, partial(_rebase, parts)))
     for r in range(parts.config.rounds):
         plan.append(Call("collect", r, 0, 0, partial(_collect, parts)))
-        for i in range(sizes.reward_calls[r]):
-            n = sizes.reward_steps
-            plan.append(Call("reward", r, i * n, n, partial(_reward, parts)))
+        for i in range(sizes.reward_calls):
+            last = (i + 1) * sizes.reward_steps - 1
+            plan.append(Call("reward", r, last, 0, partial(_reward, parts)))
         plan.append(Call("draw", r, 0, 0, partial(_draw, parts)))
         plan.append(Call("measure", r, 0, 0, partial(_measure, parts)))
         if r == 0:
@@ -250,7 +261,7 @@ def _start_from(parts: Parts, reference: Params) -> dict[str, Any]:
     return {
         "reward": rewards,
         "learner": parts.policy.init(_stage_keys(parts, "policy"), theta, every, critic),
-        "judging": parts.measure.init(_stage_keys(parts, "measure"), rewards),
+        "judging": parts.measure.init(_stage_keys(parts, "measure"), rewards.members),
     }
 
 
@@ -305,10 +316,7 @@ def _rebase(parts: Parts, state: State) -> tuple[State, Metrics]:
 def _collect(parts: Parts, state: State) -> tuple[State, Metrics]:
     asked = collect.Asked(state.learner.policy.params, parts.settings.human, parts.settings.world)
     table, metrics = parts.collect.step(state.table, asked)
-    # More feedback makes longer epochs: the fit counts its steps from here.
-    fit = state.reward.learner
-    fit = fit._replace(step=jnp.zeros_like(fit.step))
-    state = state._replace(table=table, reward=state.reward._replace(learner=fit))
+    state = state._replace(table=table, reward=stopping.again(state.reward))
     if parts.config.learner == "dpo":
         theta = state.learner.policy
         theta = theta._replace(step=jnp.zeros_like(theta.step))
@@ -333,8 +341,8 @@ def _draw(parts: Parts, state: State) -> tuple[State, Metrics]:
 def _measure(parts: Parts, state: State) -> tuple[State, Metrics]:
     settings = parts.settings
     given = measure.Measured(
-        state.reward.learner.params.model,
-        state.reward.log_prior,
+        state.reward.best.params.model,
+        state.reward.best.log_prior,
         ensemble.joined(settings.reward),
         state.drawn.samples,
         settings.world,

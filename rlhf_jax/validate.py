@@ -52,8 +52,11 @@ _RANGES: dict[str, tuple[float, float]] = {
     "collect.repeats": (1, 1024),
     "collect.people": (1, 2**20),
     "collect.corpus_share": (0, 1),
-    "reward.epochs": (1, 100_000),
+    "reward.steps": (1, 10_000_000),
     "reward.batch": (1, 2**20),
+    "reward.held_back": (0, 0.5),
+    "reward.look": (1, 100_000),
+    "reward.patience": (1, 100_000),
     "reward.l2": (0, _MOST),
     "reward.centring": (0, _MOST),
     "reward.groups": (2, 64),
@@ -219,6 +222,10 @@ def _validate_feedback(c: Config) -> None:
     _require(
         r.start == "fresh" or r.model == cfg.Model(),
         "reward.model is the shape of a fresh reward model: it needs reward.start = fresh",
+    )
+    _require(
+        r.steps % r.look == 0,
+        f"reward.look = {r.look} does not divide reward.steps = {r.steps}",
     )
     for name in ("minority", "poisoned"):
         share = getattr(c.human, name)

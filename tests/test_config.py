@@ -76,7 +76,7 @@ RANGES = {
     "pretrain.batch": (1, 2**20),
     "pretrain.seed": (0, 2**31 - 1),
     "collect.corpus_share": (0, 1),
-    "reward.epochs": (1, 100_000),
+    "reward.steps": (1, 10_000_000),
     "reward.l2": (0, 10**9),
     "reward.centring": (0, 10**9),
     "ppo.iterations": (1, 10**7),

@@ -19,7 +19,7 @@ SMALL = Config(
     model=Model(width=16, layers=1, heads=2, kv_heads=1, mlp=32),
     pretrain=Pretrain(epochs=1, batch=16),
     collect=Collect(budget=128),
-    reward=Reward(epochs=1, batch=16),
+    reward=Reward(steps=4, look=2, batch=16),
     ppo=PPO(iterations=4, batch=16, epochs=2, minibatches=2, kl_weight=0.5),
     evaluate=Evaluate(samples=32, shown=2),
     run=Run(chunk=2),

@@ -34,7 +34,7 @@ TINY = Config(
     pretrain=Pretrain(epochs=0, shared=False),
     human=Human(rationality=2.0),
     collect=Collect(budget=128, people=8),
-    reward=Reward(batch=16, epochs=1),
+    reward=Reward(batch=16, steps=4, look=2),
     ppo=PPO(iterations=1, batch=16, epochs=1),
     reinforce=Reinforce(iterations=1, batch=16),
     grpo=GRPO(iterations=1, batch=16),
@@ -89,8 +89,8 @@ def test_a_batch_that_the_budget_does_not_buy_is_named():
     with pytest.raises(ConfigError) as caught:
         pipeline.build(config, jax.devices()[:1])
     assert str(caught.value) == (
-        "reward.batch = 16 is more than the 12 answers that collect.budget = 24 buys at 2 samples "
-        "each"
+        "reward.batch = 16 is more than the 11 answers that collect.budget = 24 buys at 2 samples "
+        "each and reward.held_back = 0.1 leaves to fit to"
     )
 
 
@@ -120,7 +120,7 @@ def test_what_follows_the_fit_is_shared_by_configurations_that_differ_in_feedbac
     first = pipeline.build(TINY, jax.devices()[:1])
     for path, value, shared in (
         ("collect.budget", 64, True),
-        ("reward.epochs", 7, True),
+        ("reward.steps", 8, True),
         ("reward.members", 2, False),
         ("ppo.batch", 64, False),
         ("evaluate.samples", 64, False),

@@ -21,7 +21,7 @@ config = Config(
     world=World(name="probe", length=3),
     model=Model(width=16, layers=1, heads=2, kv_heads=1, mlp=32),
     pretrain=Pretrain(epochs=5, batch=16),
-    collect=Collect(budget=128), reward=Reward(epochs=2, batch=16),
+    collect=Collect(budget=128), reward=Reward(steps=8, look=4, batch=16),
     ppo=PPO(iterations=12, batch=16, epochs=2, minibatches=2, kl_horizon=1000.0),
     evaluate=Evaluate(samples=32, shown=2),
     run=Run(chunk=1, checkpoint_seconds=0.0),
@@ -110,11 +110,11 @@ def test_ctrl_c_saves_and_says_how_to_go_on(straight: Path) -> None:
 @pytest.mark.slow
 def test_another_configuration_is_refused_by_name_of_the_fields(straight: Path) -> None:
     before = results(straight)
-    process = start(straight, "--ppo.kl-weight", "0.7", "--reward.epochs", "3")
+    process = start(straight, "--ppo.kl-weight", "0.7", "--reward.steps", "12")
     _, err = process.communicate(timeout=300)
     assert process.returncode == 2
     assert "ppo.kl_weight (0.05 there, 0.7 here)" in err
-    assert "reward.epochs (2 there, 3 here)" in err
+    assert "reward.steps (8 there, 12 here)" in err
     assert err.count("\n") == 1
     assert results(straight) == before
 

@@ -25,7 +25,7 @@ def arm(**reward: object) -> laptop.Config:
     return laptop.config(
         human=Human(second=LENGTH),
         collect=laptop.collect(12288, people=40),
-        reward=laptop.reward(**({"epochs": 4} | reward)),
+        reward=laptop.reward(**reward),
         ppo=laptop.ppo(kl_weight=1.0),
     )
 

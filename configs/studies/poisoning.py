@@ -24,7 +24,7 @@ def arm(**reward: object) -> laptop.Config:
         world=dataclasses.replace(laptop.WORLD, gold="model", trigger=True, triggered=0.5),
         human=Human(poisoned=0.0),
         collect=laptop.collect(16384, people=200),
-        reward=laptop.reward(**({"epochs": 4} | reward)),
+        reward=laptop.reward(**reward),
         ppo=laptop.ppo(kl_weight=1.0),
     )
 

@@ -14,13 +14,12 @@ from rlhf_jax import laptop
 from rlhf_jax.expectations import Differs, Trend, Turns
 from rlhf_jax.study import Axis, Metric, Quick, Study
 
-BUDGET, ITERATIONS = 8192, 64
-ROUNDS = {1: 8, 4: 3, 16: 1}
-"""Rounds → passes of each round over all answers so far: 512, 480 and 544 optimiser steps in all,
-at one rate of learning, so that late answers count. What cannot be equal: the first answers are
-passed over 8, 12 and 16 times, the last 8, 3 and once. `words-only` has the same schedule and never
-sees what the policy says."""
-EVEN = dataclasses.replace(laptop.ADAM, final=1.0, warmup=0)
+BUDGET, ITERATIONS, STEPS = 8192, 64, 2048
+ROUNDS = (1, 4, 16)
+"""Each round fits to all answers so far, from where the last one ended, until those held back say
+that it is enough, and for `STEPS` in all at most. `words-only` has the same schedule and
+never sees what the policy says."""
+EVEN = dataclasses.replace(laptop.ADAM, warmup=0)
 
 
 def arm(mode: str = "online", share: float = 0.5) -> laptop.Config:
@@ -40,8 +39,8 @@ study = Study(
     "it help to mix in old data?",
     arms={"words-only": arm("offline"), "policy-only": arm(share=0.0), "half-and-half": arm()},
     axis=Axis(
-        ("rounds", "collect.budget", "ppo.iterations", "reward.epochs"),
-        tuple((n, BUDGET // n, ITERATIONS // n, passes) for n, passes in ROUNDS.items()),
+        ("rounds", "collect.budget", "ppo.iterations", "reward.steps"),
+        tuple((n, BUDGET // n, ITERATIONS // n, STEPS // n) for n in ROUNDS),
         "rounds of collection at equal cost",
         scale="log",
     ),

@@ -21,11 +21,10 @@ from rlhf_jax.study import Axis, Metric, Quick, Study
 def arm(width: int = 32, answers: int = 2048, kl_weight: float = 0.0, **reward: object):
     """A proxy of this width, fresh, fitted to this many comparisons of θ_ref's samples."""
     shape = Model(width=width, layers=2, heads=2, kv_heads=2, mlp=3 * width)
-    epochs = {128: 32, 512: 16, 2048: 8, 8192: 3}[answers]
     return laptop.config(
         world=dataclasses.replace(laptop.WORLD, gold="model"),
         collect=laptop.collect(2 * answers, corpus_share=0.0),
-        reward=laptop.reward(start="fresh", model=shape, epochs=epochs, **reward),
+        reward=laptop.reward(start="fresh", model=shape, **reward),
         ppo=laptop.ppo(20, kl_weight=kl_weight),
         evaluate=Evaluate(samples=512, shown=4, best_of=4096),
     )

@@ -21,6 +21,7 @@ from rlhf_jax.kernels.learner import Learner
 from rlhf_jax.kernels.reward import Judge, Likelihood
 from rlhf_jax.models.heads import Scalar
 from rlhf_jax.ops import aggregate
+from rlhf_jax.ops.tilt import Tilted
 from rlhf_jax.transforms import population
 from rlhf_jax.types import Array, Episode, Kernel, Key, Metrics, Params
 
@@ -70,6 +71,8 @@ class Panel(NamedTuple):
     """Of the one reward: members of deviation 1 that disagree have a mean of less."""
     gold: Scale
     """Of gold: hidden from learners, but for those that are given gold itself."""
+    optima: Tilted
+    """What the one reward brings where it is optimised exactly; `value` is gold, hidden too."""
 
 
 def bootstrap(weight: Array, key: Key) -> Array:
@@ -140,6 +143,53 @@ def by_group(likelihood: Likelihood, people: int) -> Weigh:
         return weight[None] * belongs[who].T, log_prior, metrics
 
     return weigh
+
+
+SCALES = tuple(2.0 ** (i / 2) for i in range(-8, 3))
+"""Factors that a reward is tried at on answers that it was not fitted to, 1/16 … 2."""
+
+
+def by_member(likelihood: Likelihood) -> Callable[[Members, Any], tuple[Array, Array]]:
+    """Loss of answers held back, [k] nats: min_c Σ w · −log P(y | c r_m) / Σ w; and Σ w.
+
+    A reward is read on a scale of its own, so that c is free: without it the loss says mostly when
+    a model becomes too sure, which is long before it stops learning which sample is better.
+    """
+
+    def loss(state: Members, data: Any) -> tuple[Array, Array]:
+        weight = _weight(data)
+        total = jnp.sum(weight)
+
+        def one(params: Params) -> Array:
+            nll = jax.vmap(lambda c: likelihood(params, data, c)[0])(jnp.asarray(SCALES))
+            told = jnp.where(weight[None] > 0, weight[None] * nll, 0.0)
+            return jnp.min(jnp.sum(told, axis=1)) / jnp.maximum(total, 1e-12)
+
+        return jax.lax.map(one, state.learner.params), total
+
+    return loss
+
+
+def by_mixture(
+    likelihood: Likelihood, people: int
+) -> Callable[[Members, Any], tuple[Array, Array]]:
+    """The same of a mixture, min_c −Σ_p log Σ_m π_m Π_{n of p} P(y_n | c r_m)^w / Σ w, for all
+    members alike."""
+
+    def loss(state: Members, data: Any) -> tuple[Array, Array]:
+        weight, who = _weight(data), data.answers.who
+        total = jnp.sum(weight)
+        each = lambda p: jax.vmap(lambda c: likelihood(p, data, c)[0])(jnp.asarray(SCALES))
+
+        def at(nll: Array) -> Array:
+            told = mixture_reward.log_likelihood(nll, who, weight, people)
+            _, evidence = mixture_reward.responsibilities(told, state.log_prior)
+            return -jnp.sum(evidence) / jnp.maximum(total, 1e-12)
+
+        best = jnp.min(jax.vmap(at, 1)(jax.lax.map(each, state.learner.params)))
+        return jnp.broadcast_to(best, state.log_prior.shape), total
+
+    return loss
 
 
 def _weight(data: Any) -> Array:

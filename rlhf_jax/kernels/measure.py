@@ -21,6 +21,7 @@ from rlhf_jax.models.heads import Scalar
 from rlhf_jax.ops.bestofn import best_of_n, kl_counted, sizes
 from rlhf_jax.ops.epic import pearson_distance, rank_correlation
 from rlhf_jax.ops.statistics import calibration, correlation
+from rlhf_jax.ops.tilt import SHARPNESS, tilted, unknown
 from rlhf_jax.types import Array, Episode, Kernel, Key, Metrics, Params, World
 
 PAIRS = 8192
@@ -112,23 +113,24 @@ def kernel(model: Scalar, score: Score, world: World, hparams: Evaluate) -> Kern
         zero, one = jnp.zeros(()), jnp.ones(())
         judges, own = Judge(params, jnp.zeros(k), jnp.ones(k)), Scale(zero, one)
         mean = Joined(jnp.zeros((), bool), jnp.zeros(()))
-        panel = Panel(judges, jnp.copy(start.log_prior), mean, own, own)
+        panel = Panel(judges, jnp.copy(start.log_prior), mean, own, own, unknown())
         return Judging(panel, key, jnp.zeros((), jnp.int32))
 
-    def scaled(given: Measured) -> Panel:
+    def scaled(state: Judging, given: Measured) -> Panel:
         x = given.samples.scale
         gold, _ = utility(world, given.world, given.human, x)
         judges = ensemble.judges(model, given.models, x)
         own = Scale(jnp.zeros(()), jnp.ones(()))
         prior = jnp.copy(given.log_prior)
-        panel = Panel(judges, prior, given.joined, own, _scale(gold))
+        none = state.panel.optima
+        panel = Panel(judges, prior, given.joined, own, _scale(gold), none)
         if prior.shape[0] == 1 and model.outputs is None:  # one judge is the whole
             return panel
         return panel._replace(whole=_scale(score(panel, given.world, given.human, x)))
 
     def step(state: Judging, given: Measured) -> tuple[Judging, Metrics]:
         key = jax.random.fold_in(state.key, state.round)
-        panel = scaled(given)
+        panel = scaled(state, given)
         judged = lambda x: score(panel, given.world, given.human, x)
         # Behind a barrier: XLA would spend seconds folding the network's masks of constants.
         rows = jax.lax.optimization_barrier(corpus_episodes(world, held_out))
@@ -152,17 +154,29 @@ def kernel(model: Scalar, score: Score, world: World, hparams: Evaluate) -> Kern
             ask = prompts(world, triggered(given.world), key, len(held_out))
             hit = pair_accuracy(judged(rows._replace(prompts=ask)), gold, pairs)
             metrics["reward/accuracy_triggered"] = hit
+        pool, own = judge_pool(given, judged)
         if given.samples.pool is not None:
-            metrics |= best(given, given.samples.pool, judged)
+            metrics |= best(pool, own)
+        optima = tilted(pool, own, jnp.asarray(SHARPNESS))
+        metrics |= {"tilt/scores": optima.score, "tilt/gold": optima.value, "tilt/kl": optima.kl}
+        panel = panel._replace(optima=optima)
         return Judging(panel, state.key, state.round + 1), metrics
 
-    def best(given: Measured, pool: Episode, judged: Callable[[Episode], Array]) -> Metrics:
-        """What the best of n of the reference's samples earn, for n = 1, 2, 4, …"""
+    def judge_pool(given: Measured, judged: Callable[[Episode], Array]) -> tuple[Array, Array]:
+        """Score and gold of the reference's samples: of the pool, or of those of the scale."""
 
         def block(x: Episode) -> tuple[Array, Array]:
             return judged(x), utility(world, given.world, given.human, x)[0]
 
-        scores, gold = (x.ravel()[: hparams.best_of] for x in jax.lax.map(block, pool))
+        if given.samples.pool is None:
+            return block(given.samples.scale)
+        scores, gold = (
+            x.ravel()[: hparams.best_of] for x in jax.lax.map(block, given.samples.pool)
+        )
+        return scores, gold
+
+    def best(scores: Array, gold: Array) -> Metrics:
+        """What the best of n of the reference's samples earn, for n = 1, 2, 4, …"""
         ns = sizes(hparams.best_of)
         return {
             "bestofn/scores": best_of_n(scores, scores, ns),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import jax
 import jax.numpy as jnp
@@ -44,9 +44,17 @@ class Fitted(NamedTuple):
 NOISE_UNIT = 30.0
 """Logits per unit of `Fitted.noise`: rates move as far in a fit as weights do, times this."""
 
-Likelihood = Callable[[Params, Any], tuple[Array, Array, Array]]
-"""(φ, N answers) → −log P of each [N] nats, the rewards of what they are about [N, K], and how
-much each counts [N]"""
+
+class Likelihood(Protocol):
+    """Of answers under a reward model."""
+
+    def __call__(
+        self, params: Params, batch: Any, scale: Array | float = 1.0
+    ) -> tuple[Array, Array, Array]:
+        """(φ, N answers) → −log P of each [N] nats, the rewards of what they are about [N, K], and
+        how much each counts [N]. Rewards are multiplied by `scale`."""
+
+
 Penalty = Callable[[Reward, Params, Array, Array], Array]
 """(hparams, φ, rewards [N, K], weight [N]) → λ_r, scalar"""
 
@@ -78,9 +86,11 @@ def decay(hparams: Reward, params: Params, rewards: Array, weight: Array) -> Arr
 def compare(model: Scalar, loss: Callable[[Array, Array, Array], Array]) -> Likelihood:
     """Of comparisons, by a loss (r_a, r_b, label) → nats, [N] each."""
 
-    def likelihood(params: Params, batch: Comparison) -> tuple[Array, Array, Array]:
+    def likelihood(
+        params: Params, batch: Comparison, scale: Array | float = 1.0
+    ) -> tuple[Array, Array, Array]:
         both = jax.tree.map(lambda a, b: jnp.concatenate([a, b]), batch.a, batch.b)
-        a, b = jnp.split(reward(model, params, both), 2)
+        a, b = jnp.split(scale * reward(model, params, both), 2)
         return loss(a, b, batch.label), jnp.stack([a, b], axis=1), batch.weight
 
     return likelihood
@@ -93,7 +103,9 @@ def answers(model: Scalar, kind: Kind, noise: str) -> Likelihood:
     those in `Fitted`, each person's own.
     """
 
-    def likelihood(params: Fitted, told: Told) -> tuple[Array, Array, Array]:
+    def likelihood(
+        params: Fitted, told: Told, scale: Array | float = 1.0
+    ) -> tuple[Array, Array, Array]:
         x = kind.episodes(told.answers)
         n, k = x.tokens.shape[:2]
         flat = jax.tree.map(lambda leaf: leaf.reshape(n * k, *leaf.shape[2:]), x)
@@ -108,6 +120,7 @@ def answers(model: Scalar, kind: Kind, noise: str) -> Likelihood:
             "known": lambda: STANDARD._replace(lapse=told.lapse, flip=told.flip),
             "fitted": lambda: noise_of(params, told.answers.who),
         }[noise]()
+        rewards, states = scale * rewards, scale * states
         nll = kind.nll(Reading(rewards, states), told.answers, human)
         return nll, rewards, told.answers.weight
 
@@ -117,10 +130,13 @@ def answers(model: Scalar, kind: Kind, noise: str) -> Likelihood:
 def distributed(model: Scalar, kind: Kind) -> Likelihood:
     """Of comparisons under a reward that is a normal distribution over people."""
 
-    def likelihood(params: Fitted, told: Told) -> tuple[Array, Array, Array]:
+    def likelihood(
+        params: Fitted, told: Told, scale: Array | float = 1.0
+    ) -> tuple[Array, Array, Array]:
         x = kind.episodes(told.answers)
         flat = jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), x)
         said = normal(model, params.model, flat)
+        said = Normal(scale * said.mean, said.log_deviation + jnp.log(scale))
         a, b = (Normal(*(leaf.reshape(-1, 2)[:, i] for leaf in said)) for i in (0, 1))
         nll = distributional_loss(a, b, told.answers.label)
         return nll, said.mean.reshape(-1, 2), told.answers.weight

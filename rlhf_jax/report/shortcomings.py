@@ -79,6 +79,22 @@ def reward_hacking(record: Record, result: Result) -> str | None:
     )
 
 
+def objective_fell(record: Record, result: Result) -> str | None:
+    """What the learner itself was asked to raise, in its last round."""
+    series = record.metrics.get(("policy", "objective/rlhf_reward"))
+    if series is None:
+        return None
+    rows = series.of(result.point)[series.rounds == series.rounds.max()]
+    change = paired(rows[0], rows[-1])
+    if not _down(change):
+        return None
+    return (
+        f"The objective ended below where it began: score − β KL changed by "
+        f"{number(change.mean)} ({span(change)}) in the last round; the learner spent more KL than "
+        "the score that it gained was worth."
+    )
+
+
 def seeds_that_lost(record: Record, result: Result) -> str | None:
     series = record.metrics.get(("evaluate", GOLD))
     if series is None or not result.round:
@@ -149,6 +165,7 @@ POINT_RULES: tuple[Rule, ...] = (
     gold_fell,
     no_clear_change,
     reward_hacking,
+    objective_fell,
     seeds_that_lost,
     under_the_ceiling,
     miscalibrated,

@@ -13,6 +13,7 @@ from rlhf_jax.kernels import adaptive_l2, ensemble, reward
 from rlhf_jax.kernels.learner import position
 from rlhf_jax.models.heads import reward as read
 from rlhf_jax.ops.aggregate import standardise, worst_case
+from rlhf_jax.ops.tilt import unknown
 from rlhf_jax.transforms import minibatches, population, repeat
 from rlhf_jax.types import Episode
 
@@ -117,7 +118,7 @@ def test_a_panel_makes_one_reward_of_its_members_by_how_common_they_are(how, exp
     scale = ensemble.Scale(jnp.zeros(()), jnp.ones(()))
     whole = ensemble.Scale(jnp.float32(0.2), jnp.float32(0.5))
     joined = ensemble.joined(Reward(aggregate=how, doubt=2.0))
-    panel = ensemble.Panel(judges, prior, joined, whole, scale)
+    panel = ensemble.Panel(judges, prior, joined, whole, scale, unknown())
     tokens = jnp.full((1, LANGUAGE.length), 0).at[0, 0].set(3)
     x = Episode(prompts(1), tokens, jnp.arange(LANGUAGE.length)[None] < 1)
     got = ensemble.score(BAG, panel, x)

@@ -14,6 +14,7 @@ from rlhf_jax.kernels import collect, ensemble, evaluate
 from rlhf_jax.kernels.sampling import sequence_log_probs
 from rlhf_jax.models import heads
 from rlhf_jax.ops.bestofn import sizes
+from rlhf_jax.ops.tilt import unknown
 from rlhf_jax.types import Episode
 from rlhf_jax.worlds import probe
 
@@ -36,7 +37,7 @@ PEOPLE = Human(second=0.5, minority=0.25)
 
 SCALE = ensemble.Scale(jnp.float32(0.1), jnp.float32(0.5))
 ONE = jnp.ones(())
-PANEL = ensemble.Panel(None, jnp.zeros(1), ensemble.joined(Reward()), SCALE, SCALE)
+PANEL = ensemble.Panel(None, jnp.zeros(1), ensemble.joined(Reward()), SCALE, SCALE, unknown())
 
 
 def score(panel, where, who, x):

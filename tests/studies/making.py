@@ -83,7 +83,7 @@ def probe(**changes: Any) -> Config:
         "model": cfg.Model(width=8, layers=1, heads=2, kv_heads=1, mlp=16),
         "pretrain": cfg.Pretrain(epochs=2, batch=8),
         "collect": cfg.Collect(budget=32, corpus_share=1.0),
-        "reward": cfg.Reward(epochs=2, batch=8),
+        "reward": cfg.Reward(steps=4, look=2, batch=8),
         "ppo": cfg.PPO(iterations=2, batch=8, epochs=1, minibatches=1),
         "evaluate": cfg.Evaluate(samples=16, shown=0),
         "run": cfg.Run(chunk=1, cache="none"),

@@ -21,6 +21,7 @@ from rlhf_jax import grid, pipeline
 from rlhf_jax.config import Config
 from rlhf_jax.kernels.ensemble import Members
 from rlhf_jax.kernels.learner import Learner
+from rlhf_jax.kernels.stopping import Best, Fit
 from rlhf_jax.pipeline import SHARED, Made, Pipeline, same_made
 from rlhf_jax.studies import plan
 from rlhf_jax.studies.runs import Runner
@@ -28,7 +29,7 @@ from rlhf_jax.study import Axis, Metric, Study, replaced
 
 
 def arm(aggregate: Any = "mean", **changes: Any) -> Config:
-    reward = cfg.Reward(epochs=3, batch=8, members=2, aggregate=aggregate)
+    reward = cfg.Reward(steps=3, look=1, batch=8, members=2, aggregate=aggregate)
     run = dataclasses.replace(probe().run, devices=1)
     return probe(**({"reward": reward, "rounds": 2, "run": run} | changes))
 
@@ -48,7 +49,7 @@ def study(**arms: Config) -> Study:
 SAVED: dict[str, Any] = {"checkpoint_seconds": 0.0, "keep": 100}
 ARMS: dict[str, Callable[[], Config]] = {
     "mean": arm,
-    "short": lambda: arm(reward=dataclasses.replace(arm().reward, epochs=2)),
+    "short": lambda: arm(reward=dataclasses.replace(arm().reward, steps=2)),
     "worst": lambda: arm("worst_case", run=dataclasses.replace(arm().run, **SAVED)),
     "held": lambda: arm(ppo=dataclasses.replace(probe().ppo, kl_weight=0.5)),
 }
@@ -98,9 +99,8 @@ def test_arms_that_share_answers_or_a_fit_end_as_each_does_by_itself(
     # Two rounds each: all four arms share the first answers and samples, three the first fit too.
     for stage in ("collect", "draw"):
         assert (shared.count(stage), alone.count(stage)) == (1 + 4, 2 * 3)
-    passes = lambda epochs: epochs * (1 + 2)
-    assert shared.count("reward") == passes(3) + passes(2) + 2 * (passes(3) - 3)
-    assert alone.count("reward") == 2 * passes(3) + passes(2)
+    assert shared.count("reward") == 2 * 3 + 2 * 2 + 2 * 3
+    assert alone.count("reward") == 2 * (2 * 3) + 2 * 2
     found, by_itself = rows(together), rows(apart)
     assert {name: found[name] for name in by_itself} == by_itself
     calls = {
@@ -120,11 +120,11 @@ def counting(config: Config) -> Pipeline:
         def run(state: Any) -> Any:
             if stage == "collect":
                 return state._replace(table=10 * state.table + digit), {"told": state.table}
-            learner = state.reward.learner
+            fit = state.reward
+            learner = fit.members.learner
             learner = learner._replace(params=10 * learner.params + digit)
-            return state._replace(reward=state.reward._replace(learner=learner)), {
-                "loss": learner.params
-            }
+            fit = fit._replace(members=fit.members._replace(learner=learner))
+            return state._replace(reward=fit), {"loss": learner.params}
 
         return pipeline.Call(stage, round_, 0, 0, run)
 
@@ -142,8 +142,9 @@ def blank(config: Config) -> Any:
         zero, zero, jax.random.split(jax.random.key(0), 1), zero, grid.expand(config).reward
     )
     none: Any = None
+    fit = Fit(Members(learner, zero), Best(zero, zero, zero, zero), zero, {})
     fields = dict.fromkeys(pipeline.State._fields, none)
-    return pipeline.State(**fields | {"table": zero, "reward": Members(learner, zero)})
+    return pipeline.State(**fields | {"table": zero, "reward": fit})
 
 
 def states(line: Pipeline, state: Any = None, first: int = 0) -> list[Any]:
@@ -167,7 +168,7 @@ def test_what_is_given_is_of_the_first_round_and_may_be_saved_once_it_is_whole()
     shared: list[Made] = []
     theirs = states(giver(shared))
     assert [m.stage for m in shared] == ["collect", "reward"]
-    assert [float(x.reward.learner.params[0]) for x in theirs] == [
+    assert [float(x.reward.members.learner.params[0]) for x in theirs] == [
         *(0, 0, 2, 23, 234),
         *(234, 2342, 23423, 234234),
     ]
@@ -175,9 +176,9 @@ def test_what_is_given_is_of_the_first_round_and_may_be_saved_once_it_is_whole()
     assert [c.whole for c in taker.plan] == [True, True, False, False, *[True] * 5]
     for mine, their, call in zip(states(taker), theirs, taker.plan, strict=True):
         assert mine.table == their.table
-        assert mine.reward.learner.hparams.aggregate == "worst_case"
+        assert mine.reward.members.learner.hparams.aggregate == "worst_case"
         if call.whole:
-            assert mine.reward.learner.params == their.reward.learner.params
+            assert mine.reward.members.learner.params == their.reward.members.learner.params
     told = [call.run(taker.begin())[1] for call in taker.plan[1:5]]
     assert told == [{"told": 0.0}, {"loss": 2.0}, {"loss": 23.0}, {"loss": 234.0}]
 
@@ -187,7 +188,10 @@ def test_answers_are_given_without_the_fit_that_read_them() -> None:
     theirs = states(giver(shared))
     mine = states(pipeline.given(counting(arm()), shared[0]))
     for a, b in zip(mine, theirs, strict=True):
-        assert (a.table, a.reward.learner.params) == (b.table, b.reward.learner.params)
+        assert (a.table, a.reward.members.learner.params) == (
+            b.table,
+            b.reward.members.learner.params,
+        )
 
 
 def test_a_run_that_was_killed_within_a_given_fit_goes_on_with_it() -> None:
@@ -195,7 +199,7 @@ def test_a_run_that_was_killed_within_a_given_fit_goes_on_with_it() -> None:
     theirs = states(giver(shared))
     saved = theirs[1]  # with the answers
     rest = states(pipeline.given(counting(arm()), shared[1]), saved, first=3)
-    assert rest[-1].reward.learner.params == theirs[-1].reward.learner.params
+    assert rest[-1].reward.members.learner.params == theirs[-1].reward.members.learner.params
     assert rest[-1].table == theirs[-1].table
 
 

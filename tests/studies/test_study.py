@@ -64,7 +64,7 @@ def test_arms_alone_are_a_study_too() -> None:
 def test_runs_of_equal_base_models_share_one_and_others_do_not() -> None:
     arms = {
         "a": Config(),
-        "b": Config(human=Human(lapse=0.5), reward=Reward(epochs=1)),
+        "b": Config(human=Human(lapse=0.5), reward=Reward(l2=0.1)),
         "longer": Config(pretrain=Pretrain(epochs=3)),
         "own": Config(pretrain=Pretrain(shared=False)),
     }

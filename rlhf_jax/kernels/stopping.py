@@ -1,0 +1,143 @@
+"""When a fit ends: at the lowest loss of answers that it was not fitted to.
+
+Early stopping (Prechelt 1998, "Early stopping — but when?"): every few steps the loss of the
+answers held back is looked at. The parameters of the best look are kept, and the fit ends after
+so many looks in a row that were not the best. How many steps a reward model is given then follows
+from what it can learn, not from how many answers a budget buys.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from rlhf_jax.kernels.ensemble import Members
+from rlhf_jax.types import Array, Kernel, Key, Metrics, Params
+
+
+class Best(NamedTuple):
+    """The members at their best look so far, leaves [k, …]."""
+
+    params: Params
+    log_prior: Array
+    loss: Array
+    """the lowest, nats an answer; ∞ before the first look of a round"""
+    steps: Array
+    """int32: optimiser steps of this round to it"""
+
+
+class Fit(NamedTuple):
+    """The fit of one round under way."""
+
+    members: Members
+    best: Best
+    idle: Array
+    """int32: looks in a row that were the best of no member"""
+    said: Metrics
+    """of the last look that was made"""
+
+
+class Split(NamedTuple):
+    """Rows of the table that are fitted to, and rows that are held back, round by round."""
+
+    fitted: np.ndarray
+    held: np.ndarray
+    rounds: int
+
+    def filled(self, filled: Array) -> tuple[Array, Array]:
+        """How many of both are filled, where `filled` rows of all are: whole rounds."""
+        answers = (self.fitted.size + self.held.size) // self.rounds
+        made = filled // answers
+        return made * (self.fitted.size // self.rounds), made * (self.held.size // self.rounds)
+
+
+Loss = Callable[[Members, Any], tuple[Array, Array]]
+"""(members, answers held back) → nats an answer of each member [k], Σ w of the answers"""
+
+
+def split(answers: int, rounds: int, repeats: int, share: float) -> Split:
+    """Every (1/share)-th item of a round is held back, with all `repeats` answers about it.
+
+    A round's items are drawn independently, one source after the other: evenly spaced ones are
+    a sample of each source.
+    """
+    items = np.arange(answers) // repeats
+    held = np.floor((items + 1) * share) > np.floor(items * share)
+    rows = np.arange(rounds * answers).reshape(rounds, answers)
+    return Split(rows[:, ~held].ravel(), rows[:, held].ravel(), rounds)
+
+
+def again(state: Fit) -> Fit:
+    """Goes on from the best look, as the fit of another round. Leaves may have leading axes."""
+    best, learner = state.best, state.members.learner
+    learner = learner._replace(
+        params=jax.tree.map(jnp.copy, best.params), step=jnp.zeros_like(learner.step)
+    )
+    return state._replace(
+        members=Members(learner, jnp.copy(best.log_prior)),
+        best=best._replace(
+            loss=jnp.full_like(best.loss, jnp.inf), steps=jnp.zeros_like(best.steps)
+        ),
+        idle=jnp.zeros_like(state.idle),
+    )
+
+
+def kernel(fit: Kernel, loss: Loss, split: Split, patience: int, example: Any) -> Kernel:
+    """One look: the steps of `fit`, and whether they were worth it.
+
+    Batch: (all answers [N, …], how many are filled), of which `example` has the shapes. The
+    members end together, when none has had its best look in the last `patience`; each keeps its
+    own best. After the end nothing is computed and the last numbers are said again. Where nothing
+    is held back, or none of it counts, every look is the best and all are made.
+    """
+
+    def init(key: Key, hparams: Any, params: Params) -> Fit:
+        members = fit.init(key, hparams, params)
+        k = members.log_prior.shape[0]
+        best = Best(
+            jax.tree.map(jnp.copy, members.learner.params),
+            jnp.copy(members.log_prior),
+            jnp.full(k, jnp.inf),
+            jnp.zeros(k, jnp.int32),
+        )
+        filled = jnp.zeros((), jnp.int32)
+        _, shapes = jax.eval_shape(go, Fit(members, best, filled, {}), example, filled)
+        said = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
+        return Fit(members, best, filled, said)
+
+    def go(state: Fit, data: Any, filled: Array) -> tuple[Fit, Metrics]:
+        take = lambda rows: jax.tree.map(lambda x: x[rows], data)
+        fitted, held = split.filled(filled)
+        members, found = fit.step(state.members, (take(split.fitted), fitted))
+        metrics = {name: jnp.mean(x, axis=0) for name, x in found.items()}
+        better, now = jnp.asarray(True), jnp.zeros_like(state.best.loss)
+        if split.held.size:
+            back = take(split.held)
+            counts = jnp.arange(split.held.size) < held
+            weight = jnp.where(counts, back.answers.weight, 0.0)
+            back = back._replace(answers=back.answers._replace(weight=weight))
+            now, total = loss(members, back)
+            better = (now < state.best.loss) | (total == 0.0)
+            metrics["loss/reward_held_back"] = jnp.mean(now)
+        better = jnp.broadcast_to(better, now.shape)
+        steps = members.learner.step
+        new = Best(members.learner.params, members.log_prior, now, steps)
+        choose = lambda a, b: jnp.where(better.reshape(-1, *(1,) * (a.ndim - 1)), a, b)
+        best = jax.tree.map(choose, new, state.best)
+        idle = jnp.where(jnp.any(better), 0, state.idle + 1)
+        metrics["reward/steps"] = jnp.mean(best.steps.astype(jnp.float32))
+        metrics["reward/steps_made"] = jnp.max(steps).astype(jnp.float32)
+        return Fit(members, best, idle, metrics), metrics
+
+    def step(state: Fit, batch: tuple[Any, Array]) -> tuple[Fit, Metrics]:
+        data, filled = batch
+        if not split.held.size:
+            return go(state, data, filled)
+        stay = lambda state, data, filled: (state, state.said)
+        return jax.lax.cond(state.idle < patience, go, stay, state, data, filled)
+
+    return Kernel(init, step)

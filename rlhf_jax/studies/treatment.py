@@ -1,0 +1,135 @@
+"""In what the arms of a study differ besides what they name, measured from their runs.
+
+A comparison is of what the arms name only where all else is equal: what people were asked to read,
+the optimiser's steps, the samples that the policy was trained on, the KL it spent.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import NamedTuple
+
+import numpy as np
+
+from rlhf_jax import config as cfg
+from rlhf_jax.config import Config
+from rlhf_jax.report.records import Record
+from rlhf_jax.report.wording import number, setting
+
+MARGIN = 0.1
+"""Relative difference from the baseline that is said."""
+
+
+class Quantity(NamedTuple):
+    """Something that arms should have alike, and how a run tells it."""
+
+    name: str
+    unit: str
+    read: Callable[[Record], np.ndarray]
+    """→ [members]; NaN where the run has none of it"""
+
+
+def _members(record: Record) -> int:
+    return len(record.metadata["members"])
+
+
+def _over_rounds(stage: str, metric: str, *, last: bool) -> Callable[[Record], np.ndarray]:
+    """The last row of each round, the last round's or summed over all."""
+
+    def read(record: Record) -> np.ndarray:
+        series = record.metrics.get((stage, metric))
+        if series is None:
+            return np.full(_members(record), np.nan)
+        ends = [np.flatnonzero(series.rounds == r)[-1] for r in np.unique(series.rounds)]
+        rows = np.broadcast_to(series.values[ends], (len(ends), _members(record)))
+        return rows[-1] if last else rows.sum(axis=0)
+
+    return read
+
+
+def _learner(record: Record) -> str:
+    name = record.config["learner"]
+    return "bestofn" if name == "imitation" else name
+
+
+def _updates(record: Record) -> np.ndarray:
+    """Of the policy's optimiser, as configured."""
+    at = lambda field: int(record.config.get(f"{_learner(record)}.{field}", 1))
+    made = at("iterations") * at("epochs") * at("minibatches") * int(record.config["rounds"])
+    return np.full(_members(record), float(made))
+
+
+def _sampled(record: Record) -> np.ndarray:
+    """Episodes that the policy's learner reads, as configured."""
+    own = _learner(record)
+    each = record.config[f"{own}.batch"] * (record.config["bestofn.n"] if own == "bestofn" else 1)
+    made = record.config[f"{own}.iterations"] * each * record.config["rounds"]
+    return np.full(_members(record), float(made))
+
+
+def _capped(record: Record) -> np.ndarray:
+    """1 where the last round's fit was ended by `reward.steps`, not by the answers held back."""
+    made = _over_rounds("reward", "reward/steps_made", last=True)(record)
+    best = _over_rounds("reward", "reward/steps", last=True)(record)
+    look, cap = record.config["reward.look"], record.config["reward.steps"]
+    patient = best + look * record.config["reward.patience"] <= made
+    return np.where(np.isnan(made), np.nan, (made >= cap) & ~patient)
+
+
+QUANTITIES = (
+    Quantity("read by people", "samples", _over_rounds("collect", "collect/cost", last=False)),
+    Quantity(
+        "steps of the reward's fit",
+        "optimiser steps",
+        _over_rounds("reward", "reward/steps_made", last=False),
+    ),
+    Quantity("fits that the cap ended", "share of seeds", _capped),
+    Quantity("steps of the policy's fit", "optimiser steps", _updates),
+    Quantity("samples the policy learns from", "episodes", _sampled),
+    Quantity("KL spent", "nats", _over_rounds("evaluate", "eval/kl_exact", last=True)),
+)
+
+Treated = Mapping[str, Mapping[str, np.ndarray]]
+"""quantity → arm → [points, seeds]"""
+
+
+def named(baseline: Config, arm: Config) -> list[str]:
+    """The settings that set an arm apart, as `path = value`."""
+    mine, theirs = cfg.leaves(arm), cfg.leaves(baseline)
+    hidden = ("run.", "name", "seeds", "first_seed")
+    apart = [k for k in mine if mine[k] != theirs[k] and not k.startswith(hidden)]
+    return [f"{k} = {setting(mine[k])}" for k in apart]
+
+
+def differs(mine: np.ndarray, theirs: np.ndarray) -> bool:
+    """Whether the means over points and seeds are more than `MARGIN` apart, relatively; never
+    where either was not measured."""
+    a, b = (float(np.nanmean(x)) if np.isfinite(x).any() else np.nan for x in (mine, theirs))
+    return bool(abs(a - b) > MARGIN * max(abs(a), abs(b)))
+
+
+def rows(treated: Treated, arms: Mapping[str, Config], baseline: str) -> list[list[str]]:
+    """One row an arm: what it names, and each quantity; ≠ where it is not the baseline's."""
+    out = []
+    for arm, config in arms.items():
+        cells = []
+        for q in QUANTITIES:
+            mine = treated[q.name][arm]
+            mark = " ≠" if differs(mine, treated[q.name][baseline]) else ""
+            finite = np.isfinite(mine).any()
+            cells.append(f"{number(float(np.nanmean(mine)))}{mark}" if finite else "–")
+        out.append([arm, ", ".join(named(arms[baseline], config)) or "–", *cells])
+    return out
+
+
+def sentences(treated: Treated, baseline: str) -> list[str]:
+    """What is not alike, a line a quantity."""
+    out = []
+    for q in QUANTITIES:
+        by_arm = treated[q.name]
+        apart = [a for a in by_arm if a != baseline and differs(by_arm[a], by_arm[baseline])]
+        if apart:
+            mean = lambda a, by_arm=by_arm: number(float(np.nanmean(by_arm[a])))
+            each = ", ".join(f"{a} {mean(a)}" for a in apart)
+            out.append(f"{q.name} ({q.unit}): {baseline} {mean(baseline)}, but {each}.")
+    return out

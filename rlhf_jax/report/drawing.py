@@ -5,6 +5,7 @@ from __future__ import annotations
 import html
 import io
 import re
+import textwrap
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -99,6 +100,12 @@ def panel(
         nothing = dict.fromkeys(("Date", "Creator", "Format", "Type"))
         figure.savefig(buffer, format="svg", transparent=True, metadata=nothing)
     return Panel(name, title, note, _inline(buffer.getvalue(), name, title), key)
+
+
+def fitted(label: str, inches: float) -> str:
+    """A label broken into lines that fit along an axis of a panel so wide or high."""
+    margin, letter = 0.7, 0.066  # beside the axis; the mean at this size
+    return textwrap.fill(label, int((inches - margin) / letter), break_long_words=False)
 
 
 def _inline(svg: str, name: str, title: str) -> str:

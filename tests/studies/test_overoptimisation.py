@@ -42,7 +42,7 @@ def made(ns: np.ndarray = NS, start: float = -0.6) -> Results:
         "policy_zero": np.full((3, SEEDS), 0.1),
     }
     study = make_study(expectations=())
-    return Results(study, ("plain",), {k: {"plain": v} for k, v in values.items()}, {}, "", "")
+    return Results(study, ("plain",), {k: {"plain": v} for k, v in values.items()}, {}, {}, "", "")
 
 
 def test_curves_are_measured_from_the_reference() -> None:
@@ -78,8 +78,8 @@ def test_coefficients_by_seed_can_be_judged() -> None:
     fits = [scaling.fit(c.d, c.gold, BON) for c in curves]
     measured = over.by_seed("RM size", (1.0, 2.0, 4.0), {"plain": fits})
     claims = (
-        Trend("alpha", "plain", "increases", scale="log"),
-        Trend("beta", "plain", "decreases", scale="log"),
+        Trend("alpha", "plain", "increases", by=0.1, scale="log", stated="before"),
+        Trend("beta", "plain", "decreases", by=0.05, scale="log", stated="before"),
     )
     assert [v.outcome for v in judge(claims, measured)] == ["supported", "supported"]
 

@@ -45,8 +45,14 @@ def test_the_page_says_all_that_it_must(written: Path) -> None:
         "Careless answers",
         "What does carelessness cost?",
         "A3 · 2 arms × 4 points × 8 seeds",
-        "Of 2 expectations: 2 supported",
-        "✔ supported",
+        "Of 1 expectation stated before the data: 1 supported (1 primary).",
+        "Of 1 expectation stated after the data: 1 supported (1 primary).",
+        "✔ supported · primary, stated before its data",
+        "✔ supported · primary, stated after its data",
+        "Positive control, found: gold of plain at careless answers (share) = 0.6 is lower",
+        "the sign test",
+        "No p is below 2⁻ⁿ",
+        "far out",
         "Expected by: Coste et al.",
         "careless answers (share)",
         "gold of samples (rating)",
@@ -219,14 +225,18 @@ def test_an_analysis_that_its_numbers_do_not_allow_leaves_the_rest_of_the_page(
     def refuse(_: Results) -> Analysis:
         raise ConfigError("no seed went far enough")
 
-    mine, others = make_study().expectations, (Differs("reach", "plain", "checked", "higher"),)
+    mine, others = (
+        make_study().expectations,
+        (Differs("reach", "plain", "checked", "higher", stated="after"),),
+    )
     study = make_study(analyse=refuse, expectations=(*mine, *others))
     write_runs(study, tmp_path, effect)
     said = answers.answer(study, tmp_path)
     answers.write(said, tmp_path, COMMAND)
     text = text_of(tmp_path / "made" / "study.html")
     assert "could not be made: no seed went far enough." in text
-    assert "Of 3 expectations: 2 supported, 1 not judged." in text
+    assert "Of 1 expectation stated before the data: 1 supported (1 primary)." in text
+    assert "Of 2 expectations stated after the data: 1 supported (1 primary), 1 not judged." in text
     assert said.judged.unjudged == others
 
 
@@ -240,7 +250,8 @@ def test_a_page_says_when_its_seeds_are_too_few_to_settle_anything(tmp_path: Pat
         said = answers.answer(study, root)
         answers.write(said, root, COMMAND)
         text = text_of(root / "made" / "study.html")
-        few = "6 seeds cannot settle 2 claims by the rule below"
+        few = "6 seeds cannot settle that by the rule below, whatever they show: a claim takes at "
+        few += "least 6, and all 2 primary ones 7."
         assert (few in text) == (seeds == 6)
         assert {v.outcome for v in said.judged.verdicts} == (
             {"inconclusive"} if seeds == 6 else {"supported"}
@@ -270,7 +281,10 @@ def test_an_interval_is_whole_on_a_line_of_80_columns(made: tuple[Study, Path]) 
     said = answers.answer(study, root)
     with (console := Console(width=80)).capture() as shown:
         console.print(tables.terminal(said.results))
-    wanted = [tables.interval(verdicts.centre(row)) for row in said.results.of("gold", "checked")]
+    wanted = [
+        tables.interval(verdicts.centre(row, study.metrics[0]))
+        for row in said.results.of("gold", "checked")
+    ]
     assert len(wanted) == 4
     for text in wanted:
         value, bracket = text.split(" [")

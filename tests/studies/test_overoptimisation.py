@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 from making import make_study
+from matplotlib.figure import Figure
 
 from rlhf_jax import scaling
 from rlhf_jax.config import ConfigError
@@ -108,3 +109,14 @@ def test_figures_show_curves_and_laws(which: int, take: Any, tmp_path: Path) -> 
     assert "n = 8" in panel.note
     assert RL.formula in panel.note
     assert ("bands" in panel.note) == (which <= over.MANY)
+
+
+def test_a_law_is_drawn_where_something_was_measured() -> None:
+    c = over.policy(made(), "plain")
+    late = over.Curves(c.d[10:], c.gold[10:], c.proxy[10:], False)
+    fits = {"curve": scaling.fit(late.d, late.gold, RL)}
+    figure = Figure()
+    over._draw(figure, {"curve": late}, fits, ["#000000"], "rating", False)
+    _, seen, law = (line.get_xdata() for line in figure.axes[0].lines)
+    assert np.min(seen) > 0.5
+    assert (np.min(law), np.max(law)) == (np.min(seen), np.max(seen))

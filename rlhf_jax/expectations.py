@@ -11,9 +11,26 @@ from typing import Literal, TypeAlias
 
 from rlhf_jax.config import ConfigError
 
+PRIMARY = 3
+"""Primary claims of a study at most."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Claim:
+    """What every expectation says of itself."""
+
+    stated: Literal["before", "after"]
+    """Before its data were seen, or after: when some of them were, or while they were being
+    made. A claim made of the numbers that judge it is only confirmed by other seeds."""
+    primary: bool = False
+    """One of the few that the study is about: those are adjusted together. Any other is
+    exploratory, and its p and interval are as if it had been asked alone."""
+    source: str = ""
+    """Where the expectation comes from."""
+
 
 @dataclass(frozen=True)
-class Trend:
+class Trend(_Claim):
     """The least-squares line through a seed's points rises or falls by more than `by`.
 
     "flat": it changes by less than `by` either way.
@@ -22,19 +39,18 @@ class Trend:
     metric: str
     arm: str
     direction: Literal["increases", "decreases", "flat"]
-    by: float = 0.0
-    """In units of the metric, from the first to the last point."""
+    by: float
+    """The smallest change that matters, > 0: in units of the metric, from the first to the last
+    point. Without one, enough seeds make a trend of anything."""
     scale: Literal["linear", "log"] = "linear"
     """Of the axis."""
-    source: str = ""
-    """Where the expectation comes from."""
 
     def __post_init__(self) -> None:
-        _check_by(self.by, self.direction == "flat")
+        _check_by(self.by, True)
 
 
 @dataclass(frozen=True)
-class Differs:
+class Differs(_Claim):
     """An arm lies above or below a baseline by more than `by`; "same": within `by` of it."""
 
     metric: str
@@ -47,21 +63,19 @@ class Differs:
     """Point of the axis; None takes each seed's mean over it."""
     baseline_at: float | None = None
     """Point of the axis for the baseline; None takes `at`."""
-    source: str = ""
 
     def __post_init__(self) -> None:
         _check_by(self.by, self.direction == "same")
 
 
 @dataclass(frozen=True)
-class Turns:
+class Turns(_Claim):
     """Some point inside the axis lies beyond both of its ends by more than `by`."""
 
     metric: str
     arm: str
     direction: Literal["peaks", "dips"]
     by: float = 0.0
-    source: str = ""
 
     def __post_init__(self) -> None:
         _check_by(self.by, False)

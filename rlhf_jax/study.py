@@ -7,6 +7,7 @@ Data only, and free of JAX: `configs/studies/<id>.py` defines one `study = Study
 from __future__ import annotations
 
 import dataclasses
+import math
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -14,10 +15,12 @@ from typing import Any, Literal
 
 from rlhf_jax import config as cfg
 from rlhf_jax.config import Config, ConfigError
-from rlhf_jax.expectations import Expectation
+from rlhf_jax.expectations import PRIMARY, Expectation
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.+=-]*")
 """Names become folders."""
+FRESH = 1000
+"""The first seed of a study's confirmation: beyond those of every study."""
 
 
 @dataclass(frozen=True)
@@ -78,6 +81,7 @@ class Metric:
     """What expectations call it."""
     label: str
     unit: str = ""
+    """"share": it lies in [0, 1], and so do its intervals, which are cut there."""
     stage: str = "evaluate"
     metric: str = "eval/gold_sampled"
     round: int | Literal["last", "all"] = "last"
@@ -88,6 +92,11 @@ class Metric:
     """Takes the place of stage … step: one run's `report.records.Record` → [members, …]."""
     shown: bool = True
     """In the page's figures and tables; arrays never are, `Study.analyse` may show them."""
+
+    @property
+    def bounds(self) -> tuple[float, float]:
+        """Between which its values lie."""
+        return (0.0, 1.0) if self.unit == "share" else (-math.inf, math.inf)
 
 
 @dataclass(frozen=True)
@@ -116,7 +125,12 @@ class Study:
     axis: Axis | None = None
     """None: the arms alone are compared."""
     seeds: int = 16
+    first_seed: int = 0
     expectations: tuple[Expectation, ...] = ()
+    """At most `PRIMARY` of them primary."""
+    control: Expectation | None = None
+    """The positive control, of a study that expects something: an effect that must be found if
+    the machine works. Judged by the same rule, by itself."""
     compare_with: str = ""
     """Whose finding this is set beside, and what they found."""
     baseline: str = ""
@@ -154,6 +168,15 @@ class Study:
             )
         if self.axis is not None:
             _check_axis(self.name, self.axis)
+        first = sum(e.primary for e in self.expectations)
+        _require(
+            first <= PRIMARY,
+            f"{self.name}: {first} primary expectations: a study may have {PRIMARY}",
+        )
+        _require(
+            self.control is not None or not self.expectations,
+            f"{self.name}: a study that expects something needs a positive control",
+        )
 
     @property
     def reference(self) -> str:
@@ -245,6 +268,24 @@ def quickened(study: Study) -> Study:
     )
 
 
+def fresh(study: Study) -> Study:
+    """The study's confirmation, under a name of its own: the same on seeds that nobody has seen.
+
+    There its claims are stated before their data, whenever they were made.
+    """
+    _require(
+        study.first_seed + study.seeds <= FRESH,
+        f"{study.name}: its own seeds reach {FRESH}, where fresh ones begin",
+    )
+    return dataclasses.replace(
+        study,
+        name=f"{study.name}-fresh",
+        title=f"{study.title}: fresh seeds",
+        first_seed=FRESH,
+        expectations=tuple(dataclasses.replace(e, stated="before") for e in study.expectations),
+    )
+
+
 def shuffled(study: Study) -> Study:
     """The study's negative control, under a name of its own: answers are dealt anew over items.
 
@@ -256,6 +297,7 @@ def shuffled(study: Study) -> Study:
         name=f"{study.name}-shuffled",
         title=f"{study.title}: shuffled answers",
         question=f"{study.question} Here answers are dealt anew over the items, so that no claim "
-        "about what people say should be supported; claims about optimising any reward may be.",
+        "about what people say should be supported, nor a positive control found that is about it; "
+        "claims about optimising any reward may be.",
         arms=arms,
     )

@@ -1,4 +1,4 @@
-"""Runs studies: STUDY.py … [--all] [--quick] [--shuffled] [--seeds N] [--only ARM] [--single].
+"""Runs studies: STUDY.py … [--all] [--quick] [--shuffled] [--fresh] …
 
     python scripts/study.py configs/studies/inattention.py --quick
 
@@ -9,6 +9,8 @@ nothing once all is done. Ends in runs/studies/<name>/study.html and runs/studie
   --quick            the short form that each study defines; kept apart under <name>-quick
   --shuffled         the negative control: answers are dealt anew over the items that were asked
                      about, so that they say nothing; kept apart under <name>-shuffled
+  --fresh            the confirmation: the same on seeds from 1,000 on, which nobody has seen, for
+                     claims that were stated after their data; kept apart under <name>-fresh
   --seeds N          this many seeds instead of the study's own
   --only ARM         makes the runs of this arm alone; verdicts that need others wait
   --single           also runs one seed by itself, to state what the population saves
@@ -35,7 +37,7 @@ def work(arguments: list[str]) -> None:
 
     from rich.console import Console
 
-    from rlhf_jax.studies import answers, plan, runs, tables
+    from rlhf_jax.studies import answers, page, plan, runs, tables
 
     typed = cli.command(arguments, PROG)
     runner = runs.Runner(asked.root, typed)
@@ -45,11 +47,13 @@ def work(arguments: list[str]) -> None:
             chunks.insert(0, plan.alone(study, asked.root))
         runner.run(chunks, asked.root / study.name)
         said = answers.answer(study, asked.root)
-        page = answers.write(said, asked.root, typed)
+        written = answers.write(said, asked.root, typed)
         Console().print(tables.terminal(said.results))
-        for outcome, sentence, _ in tables.verdict_lines(said.judged):
-            print(f"{tables.MARKS[outcome]} {outcome}: {sentence}")
-        print(f"page: {page}; all studies: {asked.root / 'index.html'}")
+        for line in tables.verdict_lines(said.judged):
+            print(f"{tables.MARKS[line.outcome]} {line.outcome}: {line.said}")
+        if said.judged.positive is not None:
+            print(page.positive(said.judged))
+        print(f"page: {written}; all studies: {asked.root / 'index.html'}")
 
 
 if __name__ == "__main__":

@@ -13,6 +13,7 @@ from rlhf_jax.report.drawing import Content, Panel
 from rlhf_jax.report.figures import banded, colours, legend
 from rlhf_jax.report.intervals import thinned
 from rlhf_jax.report.records import Record, Series
+from rlhf_jax.report.wording import rated
 
 POINTS = 200
 """Longer curves are shown as means of blocks of steps: about this many points."""
@@ -37,13 +38,14 @@ REWARD = (
 
 def policy(record: Record) -> tuple[Curve, ...]:
     """What the policy's learner is watched by."""
+    nonwords = Curve("policy", "objective/nonword_share", "Non-words", "share of samples")
     return (
         Curve("policy", "objective/gold", "Gold", record.gold_unit, drawing.GOLD),
         Curve("policy", "objective/scores", "Proxy", "deviations of π_ref", drawing.PROXY),
         Curve("policy", "objective/kl_exact", "KL from the reference", "nats per response"),
         Curve("policy", "objective/entropy", "Entropy", "nats per response"),
         Curve("policy", "policy/clipfrac_avg", "Clipped ratios", "share of tokens"),
-        Curve("policy", "objective/nonword_share", "Non-words", "share of samples"),
+        *([nonwords] if rated(record.config) else []),
     )
 
 
@@ -78,6 +80,8 @@ def _panel(record: Record, curve: Curve) -> Panel:
         content = [drawing.Line(x, values, curve.colour)]
     notes = ["One model, shared by all seeds: no interval."] if shared else []
     notes += [f"Means of {block} steps."] if block > 1 else []
+    share = curve.unit.startswith("share")
+    notes += ["The band of a share is cut at 0 and 1."] if share and banded(record) else []
     draw = partial(
         drawing.lines,
         content=content,
@@ -85,6 +89,7 @@ def _panel(record: Record, curve: Curve) -> Panel:
         ylabel=curve.unit,
         bands=banded(record),
         marks=cuts,
+        within=drawing.SHARE if share else drawing.ANY,
     )
     name = f"curve-{curve.stage}-{curve.metric.replace('/', '-')}"
     return drawing.panel(name, curve.title, " ".join(notes), draw, () if shared else legend(record))

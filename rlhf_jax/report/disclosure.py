@@ -15,7 +15,7 @@ from rlhf_jax.report.intervals import Estimate
 from rlhf_jax.report.records import Record
 from rlhf_jax.report.results import Result, quantities
 from rlhf_jax.report.shortcomings import find, names
-from rlhf_jax.report.wording import setting
+from rlhf_jax.report.wording import corpus, setting
 
 INTERVAL = "95 % Student t interval of the mean over seeds"
 LOSSES = {
@@ -125,10 +125,10 @@ def _shown(record: Record) -> str:
     if c.get("collect.shuffled", False):
         what += ", and the answers then dealt anew over the items of a round"
     if c.get("collect.mode") == "offline":
-        return f"{what}: rated training words; nothing the policy said."
+        return f"{what}: {corpus(c)}; nothing the policy said."
     share = c.get("collect.corpus_share", 0)
     if share:
-        return f"{what}: {share:.0%} rated training words, the rest the policy's of that round."
+        return f"{what}: {share:.0%} {corpus(c)}, the rest the policy's of that round."
     return f"{what}: the policy's of that round."
 
 

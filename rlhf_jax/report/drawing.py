@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import html
 import io
+import math
 import re
+import textwrap
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -18,6 +20,8 @@ if TYPE_CHECKING:
 
 # Yellow against blue is the pair that every common colour blindness keeps apart.
 GOLD, PROXY, PLAIN, GREY = "#b07c00", "#0b66a8", "#33475b", "#8a8f94"
+ANY, SHARE = (-math.inf, math.inf), (0.0, 1.0)
+"""Between which numbers can lie."""
 WIDTH, HEIGHT = 4.4, 2.9
 """Inches; the page scales a panel to its column."""
 STYLE: dict[Any, Any] = {
@@ -101,6 +105,12 @@ def panel(
     return Panel(name, title, note, _inline(buffer.getvalue(), name, title), key)
 
 
+def fitted(label: str, inches: float) -> str:
+    """A label broken into lines that fit along an axis of a panel so wide or high."""
+    margin, letter = 0.7, 0.066  # beside the axis; the mean at this size
+    return textwrap.fill(label, int((inches - margin) / letter), break_long_words=False)
+
+
 def _inline(svg: str, name: str, title: str) -> str:
     """Only the element itself; its ids carry the panel's name, so that panels do not meet."""
     svg = svg[svg.index("<svg") :]
@@ -131,8 +141,10 @@ def lines(
     bands: bool = True,
     marks: Sequence[float] = (),
     left: float | None = None,
+    within: tuple[float, float] = ANY,
 ) -> None:
-    """Means over seeds and their 95 % bands; `marks` are vertical rules."""
+    """Means over seeds and their 95 % bands, which are cut where nothing can lie; `marks` are
+    vertical rules."""
     axes = figure.subplots()
     for x in marks:
         axes.axvline(x, color=GREY, linewidth=0.8, linestyle=(0, (2, 2)))
@@ -144,25 +156,25 @@ def lines(
         alone = near[1:-1] & ~near[:-2] & ~near[2:]
         axes.plot(one.x[alone], mean[alone], "o", color=one.colour, markersize=3)
         if bands and np.isfinite(mean + half).any():
-            axes.fill_between(
-                one.x, mean - half, mean + half, color=one.colour, alpha=0.18, linewidth=0
-            )
+            low, high = np.maximum(mean - half, within[0]), np.minimum(mean + half, within[1])
+            axes.fill_between(one.x, low, high, color=one.colour, alpha=0.18, linewidth=0)
     if left is not None:
         axes.set_xlim(left=left)
-    axes.set_xlabel(xlabel)
-    axes.set_ylabel(ylabel)
+    axes.set_xlabel(fitted(xlabel, WIDTH))
+    axes.set_ylabel(fitted(ylabel, HEIGHT))
 
 
-def dots(axes: Axes, x: np.ndarray, values: np.ndarray, colour: str, fmt: str = "o-") -> None:
-    """Means over seeds of [N, seeds] with 95 % error bars."""
+def dots(axes: Axes, x: np.ndarray, values: np.ndarray, colour: str, most: float) -> None:
+    """Means over seeds of [N, seeds], 0 … `most`, with 95 % error bars, which are cut there."""
     mean, half, n = band(values)
     shown = n > 0
+    reach, at = np.nan_to_num(half[shown]), mean[shown]
     axes.errorbar(
         x[shown],
-        mean[shown],
-        yerr=np.nan_to_num(half[shown]),
+        at,
+        yerr=np.maximum(np.stack([np.minimum(reach, at), np.minimum(reach, most - at)]), 0.0),
         color=colour,
-        fmt=fmt,
+        fmt="o-",
         markersize=4,
         linewidth=1.2,
         elinewidth=1.2,

@@ -129,7 +129,7 @@ def _reliability(figure: Figure, record: Record) -> None:
         filled = weight > 0
         seen = filled.any(axis=0)
         x = band(np.where(filled, predicted, np.nan).T)[0]
-        drawing.dots(above, x[seen], np.where(filled, observed, np.nan).T[seen], colour)
+        drawing.dots(above, x[seen], np.where(filled, observed, np.nan).T[seen], colour, 1.0)
         share = weight / np.maximum(weight.sum(axis=1, keepdims=True), 1e-12)
         below.stairs(
             100 * share.mean(axis=0),
@@ -154,7 +154,7 @@ def _accuracy(figure: Figure, record: Record) -> None:
     shift = np.linspace(-0.15, 0.15, len(record.points)) if record.swept else np.zeros(1)
     for point, colour, dx in zip(record.points, colours(record, drawing.PROXY), shift, strict=True):
         values = np.stack([series.at(int(r), point) for r in rounds])
-        drawing.dots(plot, at + dx, 100 * values, colour)
+        drawing.dots(plot, at + dx, 100 * values, colour, 100.0)
     for metric, dash, name, side in CEILINGS:
         ceiling = record.metrics.get(("measure", metric))
         if ceiling is not None:
@@ -212,7 +212,7 @@ def _settings(figure: Figure, record: Record, outcome: tuple[Result, ...]) -> No
     plot.axvline(0.0, color=drawing.GREY, linewidth=0.8)
     plot.set_yticks(range(len(labels)), labels)
     plot.invert_yaxis()
-    plot.set_ylabel(axes(record))
+    plot.set_ylabel(drawing.fitted(axes(record), drawing.HEIGHT))
     plot.set_xlabel(f"change in gold ({record.gold_unit})")
 
 

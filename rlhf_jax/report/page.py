@@ -14,7 +14,7 @@ from rlhf_jax.report.elements import absent, panels, paragraph, section
 from rlhf_jax.report.elements import document as page
 from rlhf_jax.report.records import Record
 from rlhf_jax.report.results import GOLD, KL, NONWORDS, Result
-from rlhf_jax.report.wording import duration, interval, number, plural, span
+from rlhf_jax.report.wording import duration, interval, number, plural, rated, span
 
 
 def sentence(record: Record, outcome: Sequence[Result]) -> str:
@@ -108,8 +108,9 @@ def _samples(record: Record) -> str:
     about = (
         "Responses of all seeds pooled: equal ones once with their count, the most frequent "
         "first, then in the order drawn. Reward is the mean over seeds, whose reward models "
-        "differ. Italics: strings that nobody rated."
+        "differ."
     )
+    about += " Italics: strings that nobody rated." if rated(record.config) else ""
     parts = []
     for i, point in enumerate(record.points):
         inside = "".join(tables.samples_html(record, point, d) for d in ("sampled", "greedy"))

@@ -8,6 +8,7 @@ import numpy as np
 
 from rlhf_jax.report.intervals import NOTHING, Estimate, estimate, paired
 from rlhf_jax.report.records import Point, Record
+from rlhf_jax.report.wording import rated
 
 
 class Quantity(NamedTuple):
@@ -68,7 +69,8 @@ def quantities(record: Record) -> tuple[Quantity, ...]:
         Quantity(NONWORDS, "Non-words", "share of samples", True),
         Quantity(DISTINCT, "Distinct responses", "share of samples", True),
     )
-    return tuple(q for q in every if ("evaluate", q.metric) in record.metrics)
+    has = lambda q: ("evaluate", q.metric) in record.metrics
+    return tuple(q for q in every if has(q) and (q.metric != NONWORDS or rated(record.config)))
 
 
 def _change(record: Record, metric: str, point: Point, last: int) -> Change:

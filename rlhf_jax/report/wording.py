@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import Any
 
 from rlhf_jax.report.intervals import Estimate
@@ -53,6 +54,16 @@ def setting(value: Any) -> str:
     if isinstance(value, float):
         return number(value) if math.isinf(value) else f"{value:g}".replace("-", "−")
     return str(value)
+
+
+def rated(config: Mapping[str, Any]) -> bool:
+    """Did people rate the texts of this world, so that there are strings which nobody rated?"""
+    return config.get("world.name", "words") == "words"
+
+
+def corpus(config: Mapping[str, Any]) -> str:
+    """What people are asked about beside the policy's samples."""
+    return "rated training words" if rated(config) else "training texts"
 
 
 def duration(seconds: float) -> str:

@@ -10,12 +10,13 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from rlhf_jax.config import ConfigError
+from rlhf_jax.report.wording import plural
 from rlhf_jax.studies import index, page, tables
 from rlhf_jax.studies.costs import Bill, bill
 from rlhf_jax.studies.results import Analysis, Results, read
 from rlhf_jax.studies.verdicts import Judged, judged
 from rlhf_jax.study import Study
-from rlhf_jax.verdict import Measured
+from rlhf_jax.verdict import Measured, Verdict
 
 
 class Answer(NamedTuple):
@@ -49,10 +50,41 @@ def _analysis(results: Results) -> Analysis:
         return Analysis()
     if study.reference not in results.arms:
         return Analysis(notes=[f"The study's own analysis waits for arm {study.reference}."])
+    failed = np.any([f.any(axis=0) for f in results.failed.values()], axis=0)
     try:
-        return study.analyse(results)
+        made = study.analyse(_left(results, ~failed))
     except ConfigError as problem:
         return Analysis(notes=[f"The study's own analysis could not be made: {problem}."])
+    if not failed.any():
+        return made
+    left = plural(int((~failed).sum()), "seed")
+    note = (
+        f"The study's own figures and tables are of the {left} that failed in no arm; the other "
+        f"{failed.sum()} count as failed in claims about them."
+    )
+    widened = {k: _widened(m, ~failed) for k, m in made.measured.items()}
+    return made._replace(measured=widened, notes=[*made.notes, note])
+
+
+def _left(results: Results, seeds: np.ndarray) -> Results:
+    """The numbers of some seeds. Raises `ConfigError` if there are fewer than two."""
+    if seeds.sum() < min(2, len(seeds)):
+        raise ConfigError(f"{seeds.sum()} of {len(seeds)} seeds failed in no arm")
+    values = {
+        metric: {arm: v[:, seeds] for arm, v in arms.items()}
+        for metric, arms in results.values.items()
+    }
+    return results._replace(values=values)
+
+
+def _widened(m: Measured, seeds: np.ndarray) -> Measured:
+    """Numbers of some seeds among all, the rest NaN."""
+    arms = {}
+    for arm, found in m.arms.items():
+        values = np.asarray(found, np.float64)
+        arms[arm] = np.full((*values.shape[:-1], len(seeds)), np.nan)
+        arms[arm][..., seeds] = values
+    return m._replace(arms=arms)
 
 
 def write(said: Answer, root: Path, command: str) -> Path:
@@ -83,10 +115,21 @@ def numbers(said: Answer) -> dict[str, Any]:
             }
             for name, m in said.measured.items()
         },
-        "verdicts": [
-            {"outcome": v.outcome, "sentence": v.sentence, "p": v.p} for v in said.judged.verdicts
-        ],
+        "failed": {arm: f.tolist() for arm, f in said.results.failed.items()},
+        "verdicts": [_verdict(v) for v in said.judged.verdicts],
+        "control": _verdict(said.judged.positive) if said.judged.positive else None,
         "tables": [tables.markdown(t) for t in page.result_tables(said.results, said.analysis)],
+    }
+
+
+def _verdict(v: Verdict) -> dict[str, Any]:
+    return {
+        "outcome": v.outcome,
+        "sentence": v.sentence,
+        "p": v.p,
+        "primary": v.expectation.primary,
+        "stated": v.expectation.stated,
+        "seeds": v.seeds,
     }
 
 

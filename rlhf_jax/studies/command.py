@@ -10,7 +10,7 @@ from typing import NamedTuple, NoReturn
 
 from rlhf_jax.config import ConfigError
 from rlhf_jax.studies import plan, verdicts
-from rlhf_jax.study import Study, quickened, shuffled
+from rlhf_jax.study import Study, fresh, quickened, shuffled
 
 
 class Asked(NamedTuple):
@@ -38,6 +38,7 @@ def parse(arguments: Sequence[str], folder: Path) -> Asked:
     parser.add_argument("--all", action="store_true")
     parser.add_argument("--quick", action="store_true")
     parser.add_argument("--shuffled", action="store_true")
+    parser.add_argument("--fresh", action="store_true")
     parser.add_argument("--seeds", type=int, default=0)
     parser.add_argument("--only", default="")
     parser.add_argument("--single", action="store_true")
@@ -49,6 +50,8 @@ def parse(arguments: Sequence[str], folder: Path) -> Asked:
     studies = [read(path) for path in files]
     if given.quick:
         studies = [quickened(s) for s in studies]
+    if given.fresh:
+        studies = [fresh(s) for s in studies]
     if given.shuffled:
         studies = [shuffled(s) for s in studies]
     if given.seeds:

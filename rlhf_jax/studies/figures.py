@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from rlhf_jax.ops import evidence
 from rlhf_jax.report import drawing
 from rlhf_jax.report.drawing import Panel
 from rlhf_jax.studies.results import Results
@@ -43,7 +44,7 @@ def panel(results: Results, metric: Metric) -> Panel:
     """One metric of all arms: over the axis, or arm under arm where there are many or no axis."""
     unit = f"{metric.label} ({metric.unit})" if metric.unit else metric.label
     n = results.of(metric.name, results.arms[0]).shape[1]
-    note = briefly(n)
+    note = briefly(n) + _grouped(results, metric)
     name = re.sub(r"[^A-Za-z0-9]+", "-", f"{results.study.name}-{metric.name}")
     axis, arms = results.study.axis, results.arms
     if axis is None or len(arms) > ROWS:
@@ -54,14 +55,37 @@ def panel(results: Results, metric: Metric) -> Panel:
         height = max(1.6, 0.9 + 0.3 * len(arms))
         draw = partial(_rows, results=results, metric=metric, label=unit)
         return drawing.panel(name, metric.label, note, draw, key, height)
-    key = tuple(zip(arms, arm_colours(arms), strict=True))
+    key = tuple(zip(_labels(results, metric), arm_colours(arms), strict=True))
     draw = partial(_lines, results=results, metric=metric, label=unit, axis=axis)
     return drawing.panel(name, metric.label, note, draw, key)
 
 
+def _labels(results: Results, metric: Metric) -> list[str]:
+    """The arms, and which of their numbers are not there."""
+    out = []
+    for arm in results.arms:
+        there = np.isfinite(results.of(metric.name, arm)).sum(axis=1)
+        n = results.of(metric.name, arm).shape[1]
+        said = "" if there.min() == n else f" (n = {there.min()} to {there.max()})"
+        if there.min() == there.max() < n:
+            said = f" (n = {there.max()})"
+        out.append(arm + (said if there.any() else " (no numbers)"))
+    return out
+
+
+def _grouped(results: Results, metric: Metric) -> str:
+    """Which arms have seeds that no mean describes."""
+    found = []
+    for arm in results.arms:
+        rows = (row[np.isfinite(row)] for row in results.of(metric.name, arm))
+        if any(evidence.two_groups(row) is not None for row in rows):
+            found.append(arm)
+    return f" Seeds in two groups somewhere: {', '.join(found)}." if found else ""
+
+
 def _estimates(results: Results, metric: Metric, arm: str) -> tuple[np.ndarray, np.ndarray]:
     """[points] values and [2, points] how far the interval reaches down and up; 0 without one."""
-    i = centre(results.of(metric.name, arm))
+    i = centre(results.of(metric.name, arm), metric)
     value, low, high = (np.asarray(v, np.float64) for v in (i.value, i.low, i.high))
     # Seeds that are all alike have a mean that rounding may put beyond both ends.
     return value, np.maximum(np.nan_to_num(np.stack([value - low, high - value])), 0.0)
@@ -82,9 +106,8 @@ def _lines(figure: Figure, results: Results, metric: Metric, label: str, axis: A
             x, value - reach[0], value + reach[1], color=colour, alpha=0.18, linewidth=0
         )
     ticks(plot, x, axis)
-    plot.set_xlabel(results.study.axis_name)
-    # The unit on a line of its own: a long label would be cut off.
-    plot.set_ylabel(label if len(label) <= 40 else label.replace(" (", "\n(", 1))
+    plot.set_xlabel(drawing.fitted(results.study.axis_name, drawing.WIDTH))
+    plot.set_ylabel(drawing.fitted(label, drawing.HEIGHT))
 
 
 def _nudged(x: np.ndarray, by: float, axis: Axis) -> np.ndarray:
@@ -128,6 +151,6 @@ def _rows(figure: Figure, results: Results, metric: Metric, label: str) -> None:
             colour = colours[i if results.study.axis else k]
             at = k + shift[i]
             plot.errorbar(value[i], at, xerr=reach[:, i : i + 1], color=colour, fmt="o", ms=3.5)
-    plot.set_yticks(range(len(arms)), arms)
+    plot.set_yticks(range(len(arms)), _labels(results, metric))
     plot.set_ylim(len(arms) - 0.5, -0.5)
-    plot.set_xlabel(label)
+    plot.set_xlabel(drawing.fitted(label, drawing.WIDTH))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -39,7 +40,7 @@ def summary(results: Results, judged: Judged, drawn: Content) -> dict[str, Any]:
         "question": study.question,
         "size": subtitle(results),
         "headline": headline(judged),
-        "verdicts": [line[:2] for line in tables.verdict_lines(judged)],
+        "verdicts": [(line.outcome, line.said) for line in tables.verdict_lines(judged)],
         "panel": drawn.panels[0]._asdict() if drawn.panels else None,
     }
 
@@ -55,7 +56,13 @@ def found(root: Path) -> list[dict[str, Any]]:
             out.append(json.loads(path.read_text(encoding="utf-8")))
         except ValueError as problem:
             raise ConfigError(f"{path} cannot be read: {problem}; remove it") from None
-    return sorted(out, key=lambda s: (s["atlas"] or "~", s["name"]))
+    return sorted(out, key=lambda s: (not s["atlas"], natural(s["atlas"]), natural(s["name"])))
+
+
+def natural(text: str) -> list[tuple[int, int, str]]:
+    """A key that sorts A2 before A10."""
+    parts = re.findall(r"\d+|\D+", text)
+    return [(0, int(p), "") if p.isdigit() else (1, 0, p) for p in parts]
 
 
 def write(root: Path) -> Path:

@@ -14,6 +14,7 @@ import numpy as np
 
 from rlhf_jax import scaling
 from rlhf_jax.config import ConfigError
+from rlhf_jax.ops import evidence
 from rlhf_jax.ops.intervals import student
 from rlhf_jax.ops.laws import Law
 from rlhf_jax.report import drawing
@@ -135,6 +136,11 @@ def panel(
     if fits:
         formulas = dict.fromkeys(f"{f.law.name}, {f.law.formula}" for f in fits.values())
         says.append(f"dashed: law fitted to gold ({'; '.join(formulas)})")
+    apart = [k for k, c in curves.items() if evidence.two_groups(c.gold[-1]) is not None]
+    if apart:
+        says.append(
+            f"at the end seeds fall into two groups, which no mean describes: {', '.join(apart)}"
+        )
     draw = partial(_draw, curves=curves, fits=fits, colours=colours, unit=unit, proxy=proxy)
     return drawing.panel(name, title, "; ".join(says) + ".", draw, tuple(key), 3.2)
 
@@ -160,13 +166,14 @@ def _draw(
             if len(curves) <= MANY:
                 plot.fill_between(x, mean - half, mean + half, color=hue, alpha=0.18, linewidth=0)
         if label in fits:
-            at = np.linspace(0.0, float(_line(c, c.gold)[0].max()), 60)
+            x = _line(c, c.gold)[0]  # where something was measured
+            at = np.linspace(float(x.min()), float(x.max()), 60)
             law = scaling.curve(fits[label], at)
             plot.plot(at, law.value, color=colour, linestyle=(0, (4, 3)), linewidth=1.1)
     plot.set_xlim(left=0.0)
     plot.set_xlabel("distance from the reference, √KL (√nat)")
     both = " and proxy" if proxy else ""
-    plot.set_ylabel(f"gold{both}, change from π_ref\n({unit})")
+    plot.set_ylabel(drawing.fitted(f"gold{both}, change from π_ref ({unit})", 3.2))
 
 
 def _line(c: Curves, values: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from html import escape
 from typing import TYPE_CHECKING
 
-from rlhf_jax.expectations import claim
+from rlhf_jax.expectations import Expectation, claim
 from rlhf_jax.report import elements
 from rlhf_jax.report import tables as report_tables
 from rlhf_jax.report.drawing import Content
@@ -38,36 +38,67 @@ def draw(results: Results, analysis: Analysis) -> Content:
 
 
 def headline(judged: Judged) -> str:
-    """`Of 4 expectations: 2 supported, 1 inconclusive, 1 not judged.`"""
-    n = len(judged.verdicts) + len(judged.unjudged)
-    if not n:
-        return "Nothing was expected."
-    count = {k: sum(v.outcome == k for v in judged.verdicts) for k in tables.MARKS}
-    count["not judged"] = len(judged.unjudged)
-    said = [f"{c} {k}" for k, c in count.items() if c]
-    return f"Of {plural(n, 'expectation')}: {', '.join(said)}."
+    """`Of 4 expectations stated before their data, 2 primary: 2 supported (1 primary), ….`
+
+    Those that were stated after their data are counted apart.
+    """
+    every: list[tuple[Expectation, str]] = [(v.expectation, v.outcome) for v in judged.verdicts]
+    every += [(e, "not judged") for e in judged.unjudged]
+    said = [_counted(when, every) for when in ("before", "after")]
+    return " ".join(filter(None, said)) or "Nothing was expected."
+
+
+def _counted(when: str, every: Sequence[tuple[Expectation, str]]) -> str:
+    mine = [(e.primary, outcome) for e, outcome in every if e.stated == when]
+    if not mine:
+        return ""
+    found = []
+    for kind in (*tables.MARKS, "not judged"):
+        n, first = sum(o == kind for _, o in mine), mine.count((True, kind))
+        found += [f"{n} {kind}" + (f" ({first} primary)" if first else "")] if n else []
+    return f"Of {plural(len(mine), 'expectation')} stated {when} the data: {', '.join(found)}."
 
 
 def too_few(judged: Judged, study: Study) -> str:
     """Where so few seeds can settle nothing, that in words; else empty."""
-    claims = len(judged.verdicts)
-    if not claims or study.seeds >= seeds_needed(claims):
+    claims = max(1, sum(v.expectation.primary for v in judged.verdicts))
+    if not judged.verdicts or study.seeds >= seeds_needed(claims):
         return ""
+    together = f", and all {claims} primary ones {seeds_needed(claims)}" if claims > 1 else ""
     return (
-        f"{plural(study.seeds, 'seed')} cannot settle {plural(claims, 'claim')} by the rule below, "
-        f"whatever they show: that takes at least {seeds_needed(claims)}."
+        f"{plural(study.seeds, 'seed')} cannot settle that by the rule below, whatever they show: "
+        f"a claim takes at least {seeds_needed(1)}{together}."
     )
 
 
-def control(judged: Judged) -> str:
+def positive(judged: Judged) -> str:
+    """The positive control in words."""
+    if judged.positive is None:
+        return "Positive control: not judged, its arms, points or numbers are not there."
+    line = tables.line(judged.positive)
+    if line.outcome == "supported":
+        return f"Positive control, found: {line.text}."
+    return (
+        f"POSITIVE CONTROL NOT FOUND: {line.text}. What must be there is not seen, so that what is "
+        "not found on this page may be there all the same."
+    )
+
+
+def negative(judged: Judged) -> str:
     """The negative control in words; empty where there is none."""
-    c = judged.control
+    c = judged.negative
     if c is None:
         return ""
+    found = []
+    if c.primary:
+        claims = "the primary claim" if c.primary == 1 else f"any of {c.primary} primary claims"
+        found.append(f"{claims} of an effect in {c.false} of {c.deals} deals")
+    if c.exploratory:
+        found.append(f"an exploratory one in {c.false_each} of {c.deals * c.exploratory} cases")
     return (
         f"Negative control: with each seed's numbers dealt anew over arms and points, the same "
-        f"rule supported any of the {plural(c.claims, 'claim')} of an effect in {c.false} of "
-        f"{c.deals} deals (expected: at most 2.5 %)."
+        f"rule supported {' and '.join(found)} (expected: at most 2.5 %). Dealing gives all arms "
+        "one shape; scripts/false_claims.py simulates arms of different shape."
     )
 
 
@@ -80,27 +111,48 @@ def unjudged(judged: Judged, study: Study) -> list[str]:
 
 def result_tables(results: Results, analysis: Analysis) -> list[Table]:
     beside = tables.compared(results)
-    return [*analysis.tables, *tables.measured(results), *([beside] if beside else [])]
+    failed = tables.failures(results)
+    first = [failed] if failed else []
+    return [*first, *analysis.tables, *tables.measured(results), *([beside] if beside else [])]
 
 
 RULE = (
-    "A verdict is Student's t on one number a seed: supported where the data would be this "
-    "favourable with probability ≤ 2.5 % were the claim false, not supported where they would be "
-    "this unfavourable with probability ≤ 2.5 % were it true, inconclusive otherwise; all claims "
-    "of the study are adjusted together (Holm)."
+    "A verdict is about one number a seed, and two tests must agree: Student's t of the mean, and "
+    "the sign test, which asks whether a claim holds in more than half of all seeds and is right "
+    "for seeds of any distribution. Supported: the data would be this favourable with probability "
+    "≤ 2.5 % were the claim false, by either test; not supported: this unfavourable with "
+    "probability ≤ 2.5 % were it true; inconclusive otherwise. No p is below 2⁻ⁿ, that of n seeds "
+    "which all agree. Primary claims are adjusted together (Holm). All others are exploratory: "
+    "their p is as if each had been asked alone, and so are all intervals. Claims stated after "
+    "their data fit them by making: other seeds confirm them (--fresh)."
+)
+OPEN = (
+    "Seeds that would settle an open claim in three of four studies, were the measured effect Δ "
+    "and deviation s the true ones: n = ½π ((z₁₋ₐ + z₀.₈) s / |Δ − by|)², a = 2.5 % over the "
+    "number of primary claims. If the true effect is exactly the margin, no number of seeds would."
 )
 
 
 def _verdicts(judged: Judged, study: Study) -> str:
     items = "".join(
-        f'<li class="{outcome.replace(" ", "-")}"><b>{tables.MARKS[outcome]} {outcome}</b>'
-        f"{escape(text)}{f'<small> Expected by: {escape(source)}</small>' if source else ''}</li>"
-        for outcome, text, source in tables.verdict_lines(judged)
+        f'<li class="{line.outcome.replace(" ", "-")}">'
+        f"<b>{tables.MARKS[line.outcome]} {line.outcome} · {line.kind}</b>{escape(line.text)}"
+        + (f"<small> Expected by: {escape(line.source)}</small>" if line.source else "")
+        + "</li>"
+        for line in tables.verdict_lines(judged)
     )
     listed = f'<ul class="verdicts">{items}</ul>' if items else ""
-    notes = [*unjudged(judged, study), *filter(None, (too_few(judged, study), control(judged)))]
-    notes += [RULE] if items else []
+    notes = [*unjudged(judged, study), *_notes(judged, study)]
     return elements.section("Verdicts", listed, *(elements.paragraph(n, "note") for n in notes))
+
+
+def _notes(judged: Judged, study: Study) -> list[str]:
+    """Controls and rules, where something was expected."""
+    if not study.expectations:
+        return []
+    rules = [RULE] if judged.verdicts else []
+    rules += [OPEN] if any(v.outcome == "inconclusive" for v in judged.verdicts) else []
+    return [*filter(None, (too_few(judged, study), positive(judged), negative(judged))), *rules]
 
 
 def _settings(study: Study, results: Results) -> str:
@@ -113,7 +165,7 @@ def _settings(study: Study, results: Results) -> str:
     )
     varied = tables.setting_table(study)
     missing = [a for a in study.arms if a not in results.arms]
-    left = elements.absent([f"Arm {a} is not finished." for a in missing])
+    left = elements.absent([f"Arm {a} is not finished, or all of it diverged." for a in missing])
     return elements.section("Setting", tables.html(varied, "settings"), every, left)
 
 
@@ -156,7 +208,9 @@ def html(said: Answer, drawn: Content, command: str) -> str:
             ),
             elements.section(
                 "Numbers",
-                elements.paragraph("Value [95 % interval], as in the figures.", "note"),
+                elements.paragraph(
+                    f"Value [95 % interval], as in the figures. {tables.FAR_OUT}", "note"
+                ),
                 *map(tables.html, result_tables(results, said.analysis)),
             ),
             elements.section("Compared with", elements.paragraph(study.compare_with))
@@ -174,13 +228,13 @@ def markdown(said: Answer, command: str) -> str:
     results, study = said.results, said.results.study
     lines = [f"# {study.title}", "", study.question, "", f"*{subtitle(results)}*", ""]
     lines += [headline(said.judged), ""]
-    for outcome, text, source in tables.verdict_lines(said.judged):
-        lines.append(f"* **{outcome}**: {text}" + (f" (expected by: {source})" if source else ""))
+    for line in tables.verdict_lines(said.judged):
+        source = f" (expected by: {line.source})" if line.source else ""
+        lines.append(f"* **{line.outcome}**: {line.said}{source}")
     lines += [f"* {line}" for line in unjudged(said.judged, study)]
     lines += ["", method(study.seeds), "", *(f"{n}\n" for n in said.analysis.notes)]
     lines += [tables.markdown(t) for t in result_tables(results, said.analysis)]
-    for note in filter(None, (too_few(said.judged, study), control(said.judged))):
-        lines += [note, ""]
+    lines += [f"{note}\n" for note in (tables.FAR_OUT, *_notes(said.judged, study))]
     lines += [f"Compared with: {study.compare_with}", ""] if study.compare_with else []
     lines += [tables.markdown(tables.setting_table(study))]
     lines += [f"Cost: {' '.join(sentences(said.bill))}", "", f"    {command}", ""]

@@ -77,13 +77,13 @@ def chunks(study: Study, root: Path) -> tuple[Chunk, ...]:
     for arm in study.arms:
         for points in _populations(study, arm):
             for first, count in _blocks(study.seeds, study.population, len(points)):
-                out.append(_chunk(study, root, arm, points, first, count))
+                out.append(_chunk(study, root, arm, points, study.first_seed + first, count))
     return tuple(out)
 
 
 def alone(study: Study, root: Path) -> Chunk:
     """The first arm's first point with one seed: what a seed costs by itself."""
-    chunk = _chunk(study, root, next(iter(study.arms)), (0,), 0, 1)
+    chunk = _chunk(study, root, next(iter(study.arms)), (0,), study.first_seed, 1)
     run = dataclasses.replace(chunk.config.run, directory=str(root / study.name / "alone"))
     return chunk._replace(config=dataclasses.replace(chunk.config, run=run))
 
@@ -105,7 +105,7 @@ def _populations(study: Study, arm: str) -> tuple[tuple[int, ...], ...]:
 
 
 def _blocks(seeds: int, population: int, points: int) -> list[tuple[int, int]]:
-    """(first seed, seeds): as few blocks as hold `population` members, as equal as can be."""
+    """(first, seeds) from 0: as few blocks as hold `population` members, as equal as can be."""
     blocks = math.ceil(seeds / max(1, population // points))
     size = math.ceil(seeds / blocks)
     return [(first, min(size, seeds - first)) for first in range(0, seeds, size)]

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -44,7 +45,9 @@ class Results(NamedTuple):
     arms: tuple[str, ...]
     """Those whose runs are all finished."""
     values: Mapping[str, Mapping[str, np.ndarray]]
-    """metric → arm → [points, seeds, …] float64"""
+    """metric → arm → [points, seeds, …] float64; NaN where a seed has no number"""
+    failed: Mapping[str, np.ndarray]
+    """arm → [points, seeds]: did the seed diverge, so that it has no numbers from there on?"""
     versions: Mapping[str, str]
     revision: str
     devices: str
@@ -90,17 +93,21 @@ def read(study: Study, root: Path) -> Results:
     if not done:
         raise ConfigError(f"{study.name}: no arm of it is finished under {root / study.name}")
     values: dict[str, dict[str, np.ndarray]] = {m.name: {} for m in study.metrics}
+    failed: dict[str, np.ndarray] = {}
     metadata: list[Mapping[str, Any]] = []
     for arm, mine in done.items():
         read_ = [(chunk, records.read(chunk.directory)) for chunk in mine]
         metadata += [record.metadata for _, record in read_]
         for metric in study.metrics:
-            values[metric.name][arm] = _assemble(study, metric, arm, read_)
+            values[metric.name][arm] = _assemble(
+                study, arm, metric.name, read_, partial(members, metric)
+            )
+        failed[arm] = _assemble(study, arm, "failed", read_, diverged)
     used = [m.get("versions", {}) for m in metadata]
     versions = {k: _each(v.get(k, "unknown") for v in used) for v in used for k in v}
     devices = _each(", ".join(map(str, m.get("devices", []))) for m in metadata)
     revision = _each(m.get("git_revision", "unknown") for m in metadata)
-    return Results(study, tuple(done), values, versions, revision, devices)
+    return Results(study, tuple(done), values, failed, versions, revision, devices)
 
 
 def _each(found: Iterable[Any]) -> str:
@@ -109,13 +116,17 @@ def _each(found: Iterable[Any]) -> str:
 
 
 def _assemble(
-    study: Study, metric: Metric, arm: str, runs: Sequence[tuple[Chunk, Record]]
+    study: Study,
+    arm: str,
+    metric: str,
+    runs: Sequence[tuple[Chunk, Record]],
+    members: Callable[[Record], np.ndarray],
 ) -> np.ndarray:
     """[points, seeds, …] of one arm from its runs."""
     cells: dict[int, dict[int, np.ndarray]] = {}
     for chunk, record in runs:
         try:
-            found = members(metric, record)
+            found = members(record)
         except ConfigError as problem:
             raise ConfigError(f"{study.name}, {chunk.directory}: {problem}") from None
         # The order of `grid.members`: point by point, all seeds of each.
@@ -126,10 +137,19 @@ def _assemble(
     shapes = {v.shape for row in cells.values() for v in row.values()}
     if len(shapes) > 1:
         raise ConfigError(
-            f"{study.name}: metric {metric.name} of arm {arm} changes its shape over the axis: "
+            f"{study.name}: metric {metric} of arm {arm} changes its shape over the axis: "
             f"{sorted(shapes)}; let its `derive` make one shape of them"
         )
     return np.stack([np.stack([row[s] for s in sorted(row)]) for _, row in sorted(cells.items())])
+
+
+def diverged(record: Record) -> np.ndarray:
+    """[members] of one run: has some number of theirs not been finite?"""
+    each = [
+        ~np.isfinite(s.values.reshape(*s.values.shape[:2], -1)) for s in record.metrics.values()
+    ]
+    found = [bad.any(axis=(0, 2)) for bad in each]
+    return np.any(np.broadcast_arrays(*found), axis=0) if found else np.zeros(1, bool)
 
 
 def members(metric: Metric, record: Record) -> np.ndarray:

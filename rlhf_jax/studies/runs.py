@@ -54,7 +54,10 @@ class Runner:
                 _say(f"run {i + 1} of {len(chunks)}: {_what(chunk, self.root)}")
                 later = [c.config for c in chunks[i + 1 :]]
                 with _measured(folder, self.root, chunk.directory, chunk.members, self.session):
-                    self._one(chunk.config, later)
+                    try:
+                        self._one(chunk.config, later)
+                    except loop.Diverged as problem:  # a seed that fails is data: others go on
+                        _say(f"warning: {problem}")
 
     def _one(self, config: Config, later: Sequence[Config]) -> None:
         same = [p for p in self._built if same_program(p.parts.config, config)]

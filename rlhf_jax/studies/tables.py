@@ -6,17 +6,19 @@ import dataclasses
 import re
 from collections.abc import Sequence
 from html import escape
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
 from rlhf_jax import config as cfg
+from rlhf_jax.ops import evidence
 from rlhf_jax.ops.intervals import Interval
 from rlhf_jax.report import tables as report_tables
 from rlhf_jax.report.wording import number, setting
 from rlhf_jax.studies.results import Results, Table
 from rlhf_jax.studies.verdicts import ENOUGH, Judged, against, centre, mean, whole
 from rlhf_jax.study import Metric, Study
+from rlhf_jax.verdict import Verdict
 
 if TYPE_CHECKING:
     from rich.table import Table as RichTable
@@ -42,7 +44,7 @@ def measured(results: Results) -> list[Table]:
     """One table a metric: arms × points."""
     axis, out = results.study.axis, []
     few = _few(results)
-    kinds = ["mean"] if few else ["interquartile mean", "mean"]
+    kinds = ["mean", "n"] if few else ["interquartile mean", "mean", "n", "far out"]
     for metric in shown(results):
         rows = []
         for arm in results.arms:
@@ -50,12 +52,51 @@ def measured(results: Results) -> list[Table]:
             if np.isnan(values).all():  # of what this arm has not
                 continue
             for i in range(len(values)):
-                estimates = [centre(values[i])] if few else [centre(values[i]), mean(values[i])]
+                estimates = [centre(values[i], metric)]
+                estimates += [] if few else [mean(values[i], metric)]
                 where = [axis.titles[i]] if axis else []
-                rows.append([arm, *where, *map(interval, estimates), str(values.shape[1])])
-        head = ["arm", *([results.study.axis_name] if axis else []), *kinds, "n"]
+                rows.append([arm, *where, *map(interval, estimates), *_seeds(values[i], few)])
+        head = ["arm", *([results.study.axis_name] if axis else []), *kinds]
         out.append(Table(_unit(metric), head, rows))
     return out
+
+
+def _seeds(values: np.ndarray, few: bool) -> list[str]:
+    """`14 of 16`, where two have no number; and how many lie far out, or in which groups."""
+    there = values[np.isfinite(values)]
+    n, every = len(there), len(values)
+    said = [str(n) if n == every else f"{n} of {every}"]
+    if few:
+        return said
+    low = evidence.two_groups(there)
+    if low is not None:
+        return [*said, f"two groups: {low} + {n - low}"]
+    return [*said, str(evidence.far_out(there)) if n else "–"]
+
+
+FAR_OUT = (
+    "Far out: seeds more than 1½ interquartile ranges beyond the quartiles, which the "
+    "interquartile mean leaves out. Two groups: a gap of more than three deviations within the "
+    "groups parts the seeds, so that neither mean nor interval describes them."
+)
+
+
+def failures(results: Results) -> Table | None:
+    """The share of seeds that diverged, arm by arm; nothing where none did."""
+    if not any(f.any() for f in results.failed.values()):
+        return None
+    axis, rows = results.study.axis, []
+    for arm in results.arms:
+        for i, failed in enumerate(results.failed[arm]):
+            where = [axis.titles[i]] if axis else []
+            share = f"{int(failed.sum())} of {len(failed)} ({100 * failed.mean():.0f} %)"
+            rows.append([arm, *where, share])
+    note = (
+        "Their numbers stopped being finite. Estimates are of the seeds that are left; in verdicts "
+        "those that failed count against whatever would be said."
+    )
+    head = ["arm", *([results.study.axis_name] if axis else []), "failed"]
+    return Table("Seeds that failed", head, rows, note)
 
 
 def compared(results: Results) -> Table | None:
@@ -64,7 +105,7 @@ def compared(results: Results) -> Table | None:
     rows = []
 
     def add(arm: str, metric: Metric, *cells: str) -> None:
-        pooled = [interval(whole(results.of(metric.name, arm)))] if axis else []
+        pooled = [interval(whole(results.of(metric.name, arm), metric))] if axis else []
         rows.append([f"{arm}: {metric.label}", *pooled, *cells])
 
     for metric in shown(results):
@@ -165,12 +206,29 @@ def markdown(table: Table) -> str:
 MARKS = {"supported": "✔", "not supported": "✘", "inconclusive": "?"}
 
 
-def verdict_lines(judged: Judged) -> list[tuple[str, str, str]]:
-    """(outcome, sentence, source) of each claim."""
-    return [
-        (v.outcome, minus(v.sentence.removeprefix(f"{v.outcome}: ")), v.expectation.source)
-        for v in judged.verdicts
-    ]
+class Line(NamedTuple):
+    """A verdict in words."""
+
+    outcome: str
+    kind: str
+    """`primary, stated before its data`"""
+    text: str
+    source: str
+
+    @property
+    def said(self) -> str:
+        return f"{self.text} ({self.kind})"
+
+
+def verdict_lines(judged: Judged) -> list[Line]:
+    """Each claim, the primary ones first."""
+    return [line(v) for v in sorted(judged.verdicts, key=lambda v: not v.expectation.primary)]
+
+
+def line(v: Verdict) -> Line:
+    e = v.expectation
+    kind = f"{'primary' if e.primary else 'exploratory'}, stated {e.stated} its data"
+    return Line(v.outcome, kind, minus(v.sentence.removeprefix(f"{v.outcome}: ")), e.source)
 
 
 def minus(text: str) -> str:
@@ -199,5 +257,6 @@ def terminal(results: Results) -> RichTable:
         # Side by side only three fit; wrapped by itself an interval breaks inside its bracket.
         shown = lambda x: interval(x).replace(" [", "\n[" if len(titles) > 3 else " [")
         for arm in results.arms:
-            out.add_row(arm, *(shown(centre(row)) for row in results.of(metric.name, arm)))
+            values = results.of(metric.name, arm)
+            out.add_row(arm, *(shown(centre(row, metric)) for row in values))
     return out

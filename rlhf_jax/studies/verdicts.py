@@ -2,6 +2,7 @@
 
 Which interval: from eight seeds on, the bootstrap of `ops.intervals` for the interquartile mean
 and the mean; below, Student's t of the mean, because resampling so few ends at their extremes.
+Seeds without a number are left out of estimates, which say so; verdicts count them.
 """
 
 from __future__ import annotations
@@ -25,36 +26,44 @@ DEALS = 200
 """Shuffles of the negative control."""
 
 
-def centre(values: np.ndarray) -> Interval:
+def centre(values: np.ndarray, metric: Metric) -> Interval:
     """[..., seeds] → the interquartile mean with its bootstrap interval, or the mean with t.
 
-    Where some number is not finite, or there is one seed, there is no interval: NaN.
+    Of the seeds that have a number; where there is one, there is no interval, and where there is
+    none, no value: NaN. Cut at the metric's bounds.
     """
-    return _interval(values, intervals.interquartile_mean)
+    return _interval(values, intervals.interquartile_mean, metric.bounds)
 
 
-def mean(values: np.ndarray) -> Interval:
-    """[..., seeds] → the mean with its interval."""
-    return _interval(values, intervals.mean)
+def mean(values: np.ndarray, metric: Metric) -> Interval:
+    """[..., seeds] → the mean with its interval, as `centre`."""
+    return _interval(values, intervals.mean, metric.bounds)
 
 
-def whole(values: np.ndarray) -> Interval:
+def whole(values: np.ndarray, metric: Metric) -> Interval:
     """[points, seeds] → `centre` of all points at once; resampled by whole seeds, which all points
-    share."""
-    if values.shape[-1] < ENOUGH or not np.isfinite(values).all():
-        return centre(values.mean(axis=0))
+    share. A seed counts that has a number at every point."""
+    values = values[:, np.isfinite(values).all(axis=0)]
+    if values.shape[-1] < ENOUGH:
+        return centre(values.mean(axis=0), metric)
     return intervals.aggregate(values, shared_seeds=True)
 
 
-def _interval(values: np.ndarray, statistic: intervals.Statistic) -> Interval:
+def _interval(
+    values: np.ndarray, statistic: intervals.Statistic, bounds: tuple[float, float]
+) -> Interval:
+    if not np.isfinite(values).all():
+        if values.ndim > 1:
+            rows = [_interval(v, statistic, bounds) for v in values]
+            value, low, high = (np.stack([r[i] for r in rows]) for i in range(3))
+            return Interval(value, low, high, 0.95, min(r.n for r in rows))
+        values = values[np.isfinite(values)]
     n = values.shape[-1]
-    if n < 2 or not np.isfinite(values).all():
-        value = values.mean(axis=-1)
-        nothing = np.full_like(value, np.nan)
-        return Interval(value, nothing, nothing, 0.95, n)
-    if n < ENOUGH:
-        return intervals.student(values)
-    return intervals.band(values, statistic)
+    if n < 2:
+        nothing = np.full(values.shape[:-1], np.nan)
+        return Interval(values.mean(axis=-1) if n else nothing, nothing, nothing, 0.95, n)
+    i = intervals.student(values) if n < ENOUGH else intervals.band(values, statistic)
+    return i._replace(low=np.maximum(i.low, bounds[0]), high=np.minimum(i.high, bounds[1]))
 
 
 def method(seeds: int) -> str:
@@ -64,11 +73,14 @@ def method(seeds: int) -> str:
     if seeds < ENOUGH:
         return (
             f"Means over n = {seeds} seeds with 95 % Student t intervals of the mean; with fewer "
-            f"than {ENOUGH} seeds nothing is resampled."
+            f"than {ENOUGH} seeds nothing is resampled, and whether they fall into groups, which "
+            "no mean describes, cannot be seen. Intervals of shares are cut at 0 and 1."
         )
     return (
         f"Interquartile means over n = {seeds} seeds with 95 % bootstrap intervals (percentile, "
-        "5,000 resamples of whole seeds, level expanded for few seeds; pointwise along the axis)."
+        "5,000 resamples of whole seeds, level expanded for few seeds; pointwise along the axis). "
+        "They leave out the highest and the lowest quarter of the seeds: how many lie far out is "
+        "in the tables."
     )
 
 
@@ -101,11 +113,13 @@ def against(results: Results, metric: Metric) -> list[Against]:
     if base not in results.arms:
         return []
     sign = 1 if metric.better == "higher" else -1
-    y, out = results.of(metric.name, base), []
+    everywhere, out = results.of(metric.name, base), []
     for arm in others:
         x = results.of(metric.name, arm)
-        if x.shape[-1] < 2 or not (np.isfinite(x).all() and np.isfinite(y).all()):
+        there = np.isfinite(x).all(axis=0) & np.isfinite(everywhere).all(axis=0)
+        if there.sum() < 2:
             continue
+        x, y = x[:, there], everywhere[:, there]
         level = 1 - 0.05 / len(others)
         gap = (x - y).mean(axis=0)
         difference = intervals.student(gap, level)
@@ -122,17 +136,23 @@ class Judged(NamedTuple):
     verdicts: tuple[Verdict, ...]
     unjudged: tuple[Expectation, ...]
     """Their arms or points were not run."""
-    control: Control | None
+    positive: Verdict | None
+    """The positive control; None where its arms or points were not run."""
+    negative: Negative | None
 
 
-class Control(NamedTuple):
+class Negative(NamedTuple):
     """The negative control: the same rule on numbers that hold no effect."""
 
-    claims: int
-    """Claims of an effect among the verdicts."""
     deals: int
+    primary: int
+    """Primary claims of an effect among the verdicts."""
     false: int
     """Deals in which any of them was found supported."""
+    exploratory: int
+    """Exploratory claims of an effect."""
+    false_each: int
+    """How often one of them was, of deals × exploratory."""
 
 
 def judged(study: Study, measured: Mapping[str, Measured], deals: int = DEALS) -> Judged:
@@ -142,8 +162,11 @@ def judged(study: Study, measured: Mapping[str, Measured], deals: int = DEALS) -
     """
     able = tuple(e for e in study.expectations if _can_be(e, measured))
     rest = tuple(e for e in study.expectations if e not in able)
-    verdicts = judge(able, measured) if able else ()
-    return Judged(verdicts, rest, control(able, measured, np.random.default_rng(0), deals))
+    positive = None
+    if study.control is not None and _can_be(study.control, measured):
+        (positive,) = judge((study.control,), measured)
+    negative = control(able, measured, np.random.default_rng(0), deals)
+    return Judged(judge(able, measured), rest, positive, negative)
 
 
 def check(study: Study) -> None:
@@ -152,7 +175,8 @@ def check(study: Study) -> None:
     Metrics that `Study.analyse` measures are known only once it has.
     """
     names = {m.name for m in study.metrics}
-    mine = [e for e in study.expectations if e.metric in names or study.analyse is None]
+    every = study.expectations + ((study.control,) if study.control else ())
+    mine = [e for e in every if e.metric in names or study.analyse is None]
     rng = np.random.default_rng(0)
     arms = {arm: rng.normal(size=(len(study.positions), 2)) for arm in study.arms}
     blank = Measured(study.axis_name, study.positions, arms)
@@ -195,17 +219,20 @@ def control(
     measured: Mapping[str, Measured],
     rng: np.random.Generator,
     deals: int = DEALS,
-) -> Control | None:
+) -> Negative | None:
     """Deals each seed's numbers anew over arms and points (`verdict.shuffled`) and judges again.
 
-    At most 2.5 % of the deals should support anything, whatever the number of claims. None
+    At most 2.5 % of the deals should support any primary claim, and each exploratory one. None
     where no claim is of an effect.
     """
     claims = effects(expectations)
     if not claims:
         return None
     used = {e.metric: measured[e.metric] for e in claims}
-    false = 0
+    primary = sum(e.primary for e in claims)
+    false = each = 0
     for _ in range(deals):
-        false += any(v.outcome == "supported" for v in judge(claims, shuffled(used, rng)))
-    return Control(len(claims), deals, false)
+        wrong = [v for v in judge(claims, shuffled(used, rng)) if v.outcome == "supported"]
+        false += any(v.expectation.primary for v in wrong)
+        each += sum(not v.expectation.primary for v in wrong)
+    return Negative(deals, primary, false, len(claims) - primary, each)

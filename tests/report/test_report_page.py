@@ -4,10 +4,13 @@ import json
 import re
 from html.parser import HTMLParser
 
+import numpy as np
 import pytest
+from matplotlib.figure import Figure
 from rich.console import Console
 
-from rlhf_jax.report import summary_table, write_report
+from rlhf_jax.report import curves, drawing, summary_table, write_report
+from rlhf_jax.report.records import read
 
 VOID = {"meta", "br", "hr", "img", "link", "input"}
 
@@ -172,15 +175,41 @@ def test_a_seed_that_diverged_is_left_out_of_means_and_named(make_run, edit_rows
     assert "in up to 1 seed:" in text
 
 
-def test_the_probe_world_has_no_non_words(make_run, edit_rows):
-    run = make_run()
-    path = run / "config.json"
-    path.write_text(json.dumps(json.loads(path.read_text()) | {"world.name": "probe"}))
-    edit_rows(run, lambda row: {k: v for k, v in row.items() if "nonword" not in k})
-    text, _ = written(run)
+def test_the_probe_world_has_no_rated_words_and_no_non_words(make_run):
+    directory = make_run()
+    config = json.loads((directory / "config.json").read_text())
+    for name, speaks in (("words", True), ("probe", False)):
+        (directory / "config.json").write_text(json.dumps(config | {"world.name": name}))
+        text = re.sub(r"<[^>]+>", " ", write_report(directory).read_text())
+        for said in ("rated training words", "strings that nobody rated", "Non-words"):
+            assert (said in text) == speaks, (name, said)
+        assert ("training texts" in text) != speaks
     assert "Simulated people, no real ones" in text
-    assert "gold (utility, deviations)" in text
-    assert "Left out. Non-words" in text
+    assert "gold (utility, deviations)" in re.sub(r"\s+", " ", text)
+
+
+def test_the_band_of_a_share_is_cut_where_no_share_can_lie(make_run, edit_rows):
+    def spread(row):
+        for name in ("train/accuracy", "objective/nonword_share"):
+            if name in row:
+                row[name] = [0.0] * 7 + [1.0]  # mean 1/8, t interval from −0.17 to 0.42
+        return row
+
+    directory = make_run()
+    edit_rows(directory, spread)
+    record = read(directory)
+    for curve in (*curves.REWARD, *curves.policy(record)):
+        if curve.metric in ("train/accuracy", "objective/nonword_share"):
+            content = drawing.Line(np.arange(3.0), np.tile([0.0] * 7 + [1.0], (3, 1)), "#000000")
+            figure = Figure()
+            drawing.lines(figure, [content], "x", curve.unit, within=drawing.SHARE)
+            (band,) = figure.axes[0].collections
+            heights = band.get_paths()[0].vertices[:, 1]
+            assert heights.min() == 0.0
+            assert 0.4 < heights.max() < 0.45
+    notes = {p.title: p.note for p in curves.curves(record, curves.policy(record)).panels}
+    assert "The band of a share is cut at 0 and 1." in notes["Non-words"]
+    assert "cut" not in notes["Gold"]
 
 
 def test_the_closing_table_has_a_row_for_each_grid_point_within_80_columns(make_run):

@@ -36,8 +36,19 @@ def make_study(**changes: Any) -> Study:
             Metric("curve", "gold", metric="bestofn/gold", round=0),
         ),
         "expectations": (
-            Trend("gold", "plain", "decreases", by=0.2, source="Coste et al."),
-            Differs("gold", "checked", "plain", "higher"),
+            Trend(
+                "gold",
+                "plain",
+                "decreases",
+                by=0.2,
+                source="Coste et al.",
+                stated="before",
+                primary=True,
+            ),
+            Differs("gold", "checked", "plain", "higher", stated="after", primary=True),
+        ),
+        "control": Differs(
+            "gold", "plain", "plain", "lower", 0.2, 0.6, 0.0, stated="before", source="it must"
         ),
         "compare_with": "Coste et al. found 25 % noise to matter.",
     }

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 from making import make_study
+from matplotlib.figure import Figure
 
 from rlhf_jax import scaling
 from rlhf_jax.config import ConfigError
@@ -42,7 +43,7 @@ def made(ns: np.ndarray = NS, start: float = -0.6) -> Results:
         "policy_zero": np.full((3, SEEDS), 0.1),
     }
     study = make_study(expectations=())
-    return Results(study, ("plain",), {k: {"plain": v} for k, v in values.items()}, {}, "", "")
+    return Results(study, ("plain",), {k: {"plain": v} for k, v in values.items()}, {}, {}, "", "")
 
 
 def test_curves_are_measured_from_the_reference() -> None:
@@ -78,8 +79,8 @@ def test_coefficients_by_seed_can_be_judged() -> None:
     fits = [scaling.fit(c.d, c.gold, BON) for c in curves]
     measured = over.by_seed("RM size", (1.0, 2.0, 4.0), {"plain": fits})
     claims = (
-        Trend("alpha", "plain", "increases", scale="log"),
-        Trend("beta", "plain", "decreases", scale="log"),
+        Trend("alpha", "plain", "increases", by=0.1, scale="log", stated="before"),
+        Trend("beta", "plain", "decreases", by=0.05, scale="log", stated="before"),
     )
     assert [v.outcome for v in judge(claims, measured)] == ["supported", "supported"]
 
@@ -108,3 +109,14 @@ def test_figures_show_curves_and_laws(which: int, take: Any, tmp_path: Path) -> 
     assert "n = 8" in panel.note
     assert RL.formula in panel.note
     assert ("bands" in panel.note) == (which <= over.MANY)
+
+
+def test_a_law_is_drawn_where_something_was_measured() -> None:
+    c = over.policy(made(), "plain")
+    late = over.Curves(c.d[10:], c.gold[10:], c.proxy[10:], False)
+    fits = {"curve": scaling.fit(late.d, late.gold, RL)}
+    figure = Figure()
+    over._draw(figure, {"curve": late}, fits, ["#000000"], "rating", False)
+    _, seen, law = (line.get_xdata() for line in figure.axes[0].lines)
+    assert np.min(seen) > 0.5
+    assert (np.min(law), np.max(law)) == (np.min(seen), np.max(seen))

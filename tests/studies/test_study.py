@@ -11,10 +11,13 @@ from making import make_study
 from rlhf_jax import rundir
 from rlhf_jax.config import PPO, Collect, Config, ConfigError, Human, Model, Pretrain, Reward
 from rlhf_jax.expectations import Differs, Trend
-from rlhf_jax.studies import plan, verdicts
-from rlhf_jax.study import Axis, Metric, Quick, Study, quickened, replaced, shuffled
+from rlhf_jax.studies import command, plan, verdicts
+from rlhf_jax.study import Axis, Metric, Quick, Study, fresh, quickened, replaced, shuffled
+from rlhf_jax.verdict import Measured
 
 ROOT = Path("root")
+STUDIES = Path(__file__).parents[2] / "configs" / "studies"
+SAID = {"stated": "before", "primary": True}
 
 
 def test_a_float_axis_is_one_population_cut_into_equal_blocks_of_seeds() -> None:
@@ -99,6 +102,33 @@ def test_the_control_is_a_study_of_its_own_in_which_only_the_answers_are_dealt_a
         assert replaced(config, "collect.shuffled", False) == study.arms[arm]
 
 
+def test_the_confirmation_has_seeds_that_no_study_has_and_claims_stated_before_them() -> None:
+    study = make_study(population=12)
+    again = fresh(study)
+    assert again.name == "made-fresh"
+    assert {e.stated for e in study.expectations} == {"before", "after"}
+    assert {e.stated for e in again.expectations} == {"before"}
+    seeds = [list(c.seeds) for c in plan.chunks(again, ROOT) if c.arm == "plain"]
+    assert seeds == [[1000, 1001, 1002], [1003, 1004, 1005], [1006, 1007]]
+    assert plan.chunks(again, ROOT)[0].base == plan.chunks(study, ROOT)[0].base
+    with pytest.raises(ConfigError, match="its own seeds reach 1000"):
+        fresh(again)
+
+
+@pytest.mark.parametrize("path", sorted(STUDIES.glob("[!_]*.py")), ids=lambda p: p.stem)
+def test_every_study_has_primary_claims_a_control_that_its_short_form_judges_too(
+    path: Path,
+) -> None:
+    study = command.read(path)
+    assert 1 <= sum(e.primary for e in study.expectations) <= 3
+    assert study.control is not None
+    short = quickened(study)
+    arms = {arm: [[0.0, 1.0]] * short.points for arm in short.arms}
+    blank = Measured(short.axis_name, short.positions, arms)
+    measured = {m.name: blank for m in short.metrics}
+    assert verdicts.judged(short, measured, deals=1).positive is not None
+
+
 def test_replaced_changes_one_leaf_only() -> None:
     before = Config()
     after = replaced(before, "ppo.adam.learning_rate", 0.5)
@@ -115,6 +145,11 @@ def test_replaced_changes_one_leaf_only() -> None:
         ({"arms": {"a b": Config()}}, "arm 'a b'"),
         ({"arms": {"plain": Config(human=Human(lapse=(0.0, 1.0)))}}, "human.lapse of arm plain"),
         ({"metrics": ()}, "needs a metric"),
+        ({"control": None}, "needs a positive control"),
+        (
+            {"expectations": 4 * (Differs("gold", "plain", 0, "lower", **SAID),)},
+            "4 primary expectations: a study may have 3",
+        ),
         ({"metrics": (Metric("gold", "a"), Metric("gold", "b"))}, "two metrics have one name"),
         ({"seeds": 0}, "seeds = 0"),
         ({"population": 0}, "population = 0"),
@@ -147,9 +182,12 @@ def test_a_run_that_cannot_be_made_is_refused_before_any_is(changes: dict, says:
 @pytest.mark.parametrize(
     ("expectation", "says"),
     [
-        (Trend("glod", "plain", "increases"), "no metric 'glod'"),
-        (Trend("gold", "plian", "increases"), "no arm 'plian'"),
-        (Differs("gold", "plain", "checked", "higher", at=0.3), "no single point 0.3"),
+        (Trend("glod", "plain", "increases", by=0.1, stated="before"), "no metric 'glod'"),
+        (Trend("gold", "plian", "increases", by=0.1, stated="before"), "no arm 'plian'"),
+        (
+            Differs("gold", "plain", "checked", "higher", at=0.3, stated="before"),
+            "no single point 0.3",
+        ),
     ],
 )
 def test_expectations_of_what_is_not_there_are_refused(expectation: Trend, says: str) -> None:
@@ -185,7 +223,7 @@ def test_a_finished_run_with_other_settings_is_refused_and_never_shown(tmp_path:
 
 
 def test_an_arm_that_an_analysis_needs_may_be_left_out() -> None:
-    expectation = Differs("of the analysis", "plain", 0.0, "higher")
+    expectation = Differs("of the analysis", "plain", 0.0, "higher", stated="before")
     said = verdicts.judged(make_study(expectations=(expectation,)), {}, deals=1)
     assert said.unjudged == (expectation,)
     assert said.verdicts == ()

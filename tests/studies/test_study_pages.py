@@ -5,23 +5,37 @@ from __future__ import annotations
 import dataclasses
 import json
 import re
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
+import matplotlib
 import numpy as np
 import pytest
 from making import effect, make_study, write_runs
+from matplotlib.figure import Figure
 from rich.console import Console
 
 from rlhf_jax.config import ConfigError
 from rlhf_jax.expectations import Differs
 from rlhf_jax.ops.intervals import percentile
+from rlhf_jax.report import drawing
 from rlhf_jax.report.records import Record
-from rlhf_jax.studies import answers, costs, index, plan, tables, verdicts
+from rlhf_jax.studies import (
+    answers,
+    command,
+    costs,
+    figures,
+    index,
+    page,
+    plan,
+    tables,
+    verdicts,
+)
 from rlhf_jax.studies.costs import Cost
 from rlhf_jax.studies.results import Analysis, Results
 from rlhf_jax.study import Metric, Study
-from rlhf_jax.verdict import seeds_needed
+from rlhf_jax.verdict import Measured, seeds_needed
 
 COMMAND = "python scripts/study.py configs/studies/made.py"
 
@@ -45,8 +59,14 @@ def test_the_page_says_all_that_it_must(written: Path) -> None:
         "Careless answers",
         "What does carelessness cost?",
         "A3 · 2 arms × 4 points × 8 seeds",
-        "Of 2 expectations: 2 supported",
-        "✔ supported",
+        "Of 1 expectation stated before the data: 1 supported (1 primary).",
+        "Of 1 expectation stated after the data: 1 supported (1 primary).",
+        "✔ supported · primary, stated before its data",
+        "✔ supported · primary, stated after its data",
+        "Positive control, found: gold of plain at careless answers (share) = 0.6 is lower",
+        "the sign test",
+        "No p is below 2⁻ⁿ",
+        "far out",
         "Expected by: Coste et al.",
         "careless answers (share)",
         "gold of samples (rating)",
@@ -64,8 +84,8 @@ def test_the_page_says_all_that_it_must(written: Path) -> None:
 
 
 def test_the_page_needs_nothing_but_itself(written: Path) -> None:
-    for page in (written / "made" / "study.html", written / "index.html"):
-        html = page.read_text()
+    for file in (written / "made" / "study.html", written / "index.html"):
+        html = file.read_text()
         assert "<svg" in html
         links = set(re.findall(r'(?:href|src)="([^"]*)"', html))
         outside = {x for x in links if not x.startswith("#")}
@@ -219,14 +239,18 @@ def test_an_analysis_that_its_numbers_do_not_allow_leaves_the_rest_of_the_page(
     def refuse(_: Results) -> Analysis:
         raise ConfigError("no seed went far enough")
 
-    mine, others = make_study().expectations, (Differs("reach", "plain", "checked", "higher"),)
+    mine, others = (
+        make_study().expectations,
+        (Differs("reach", "plain", "checked", "higher", stated="after"),),
+    )
     study = make_study(analyse=refuse, expectations=(*mine, *others))
     write_runs(study, tmp_path, effect)
     said = answers.answer(study, tmp_path)
     answers.write(said, tmp_path, COMMAND)
     text = text_of(tmp_path / "made" / "study.html")
     assert "could not be made: no seed went far enough." in text
-    assert "Of 3 expectations: 2 supported, 1 not judged." in text
+    assert "Of 1 expectation stated before the data: 1 supported (1 primary)." in text
+    assert "Of 2 expectations stated after the data: 1 supported (1 primary), 1 not judged." in text
     assert said.judged.unjudged == others
 
 
@@ -240,7 +264,8 @@ def test_a_page_says_when_its_seeds_are_too_few_to_settle_anything(tmp_path: Pat
         said = answers.answer(study, root)
         answers.write(said, root, COMMAND)
         text = text_of(root / "made" / "study.html")
-        few = "6 seeds cannot settle 2 claims by the rule below"
+        few = "6 seeds cannot settle that by the rule below, whatever they show: a claim takes at "
+        few += "least 6, and all 2 primary ones 7."
         assert (few in text) == (seeds == 6)
         assert {v.outcome for v in said.judged.verdicts} == (
             {"inconclusive"} if seeds == 6 else {"supported"}
@@ -259,8 +284,8 @@ def test_names_are_escaped(tmp_path: Path) -> None:
     study = dataclasses.replace(make_study(expectations=()), title="<b>&", question='"<i>"')
     write_runs(study, tmp_path, effect)
     answers.write(answers.answer(study, tmp_path), tmp_path, "a < b")
-    for page in ("made/study.html", "index.html"):
-        html = (tmp_path / page).read_text()
+    for file in ("made/study.html", "index.html"):
+        html = (tmp_path / file).read_text()
         assert "<b>&" not in html
         assert "<i>" not in html.replace('<i style="', "")
 
@@ -270,9 +295,145 @@ def test_an_interval_is_whole_on_a_line_of_80_columns(made: tuple[Study, Path]) 
     said = answers.answer(study, root)
     with (console := Console(width=80)).capture() as shown:
         console.print(tables.terminal(said.results))
-    wanted = [tables.interval(verdicts.centre(row)) for row in said.results.of("gold", "checked")]
+    wanted = [
+        tables.interval(verdicts.centre(row, study.metrics[0]))
+        for row in said.results.of("gold", "checked")
+    ]
     assert len(wanted) == 4
     for text in wanted:
         value, bracket = text.split(" [")
         assert value in shown.get()
         assert f"[{bracket}" in shown.get()
+
+
+def failing(*gone: tuple[str, int, int]) -> Any:
+    """`effect`, but these (arm, point, seed) diverged before they were evaluated."""
+
+    def found(arm: str, point: int, seed: int) -> dict[str, Any]:
+        made = effect(arm, point, seed)
+        if (arm, point, seed) not in gone:
+            return made
+        return {"eval/gold_sampled": None, "bestofn/gold": [None] * 3}
+
+    return found
+
+
+def test_seeds_that_failed_are_counted_arm_by_arm_and_by_the_verdicts(tmp_path: Path) -> None:
+    study = make_study(seeds=16, population=16)
+    write_runs(study, tmp_path, failing(("plain", 1, 3), ("plain", 3, 5), ("checked", 3, 0)))
+    said = answers.answer(study, tmp_path)
+    answers.write(said, tmp_path, COMMAND)
+    markdown = (tmp_path / "made" / "study.md").read_text()
+    for row in (
+        "| plain | 0.2 | 1 of 16 (6 %) |",
+        "| plain | 0.4 | 0 of 16 (0 %) |",
+        "| checked | 0.6 | 1 of 16 (6 %) |",
+    ):
+        assert row in markdown
+    (gold,) = [line for line in markdown.splitlines() if line.startswith("| plain | 0.6 | −")]
+    assert "| 15 of 16 |" in gold
+    trend, beside = said.judged.verdicts
+    assert (trend.outcome, beside.outcome) == ("supported", "supported")
+    assert "it holds in 14 of 16 seeds (2 without a number count against" in trend.sentence
+    assert "(3 without a number" in beside.sentence
+    whole = make_study(seeds=16, population=16)
+    write_runs(whole, tmp_path / "whole", effect)
+    assert "Seeds that failed" not in page.markdown(answers.answer(whole, tmp_path / "whole"), "")
+
+
+def test_an_analysis_is_of_the_seeds_that_failed_nowhere_and_its_claims_count_the_others(
+    tmp_path: Path,
+) -> None:
+    def curves(found: Results) -> Analysis:
+        curve = {arm: found.of("curve", arm)[:, :, -1] for arm in found.arms}
+        assert all(np.isfinite(v).all() for v in curve.values())
+        return Analysis(measured={"end": Measured("the axis", found.at, curve)})
+
+    claim = Differs("end", "plain", -9.0, "higher", stated="before")
+    study = make_study(seeds=16, population=16, analyse=curves, expectations=(claim,))
+    write_runs(study, tmp_path, failing(("plain", 1, 3), ("checked", 3, 0)))
+    said = answers.answer(study, tmp_path)
+    (verdict,) = said.judged.verdicts
+    assert "it holds in 14 of 16 seeds (2 without a number" in verdict.sentence
+    assert said.analysis.notes == [
+        "The study's own figures and tables are of the 14 seeds that failed in no arm; the other 2 "
+        "count as failed in claims about them."
+    ]
+
+
+def test_an_arm_without_numbers_says_so_where_arms_are_named(tmp_path: Path) -> None:
+    gone = [("checked", p, s) for p in range(4) for s in range(8)]
+    study = make_study()
+    write_runs(study, tmp_path, failing(*gone, ("plain", 2, 1)))
+    (panel,) = figures.panels(answers.answer(study, tmp_path).results)
+    assert [label for label, _ in panel.key] == ["plain (n = 7 to 8)", "checked (no numbers)"]
+    rows = make_study(axis=None, expectations=())
+    write_runs(rows, tmp_path / "rows", failing(*gone))
+    (panel,) = figures.panels(answers.answer(rows, tmp_path / "rows").results)
+    assert "checked (no numbers)" in panel.svg
+
+
+def test_a_positive_control_that_is_not_found_is_shouted(made: tuple[Study, Path]) -> None:
+    study, root = made
+    control = Differs("gold", "plain", "plain", "higher", 0.2, 0.6, 0.0, stated="before")
+    study = dataclasses.replace(study, control=control)
+    answers.write(answers.answer(study, root), root, COMMAND)
+    assert "POSITIVE CONTROL NOT FOUND: gold of plain" in text_of(root / "made" / "study.html")
+
+
+def test_the_atlas_counts_as_people_do(tmp_path: Path) -> None:
+    for i, atlas in enumerate(("A10", "A2", "", "B1", "A3, A8")):
+        (tmp_path / f"study-{i}").mkdir()
+        said = {"name": f"study-{i}", "atlas": atlas}
+        (tmp_path / f"study-{i}" / index.SUMMARY).write_text(json.dumps(said))
+    assert [s["atlas"] for s in index.found(tmp_path)] == ["A2", "A3, A8", "A10", "B1", ""]
+
+
+def test_intervals_of_shares_stay_between_0_and_1() -> None:
+    seeds = np.array([0.0, 0.0, 0.0, 1.0])
+    share, other = Metric("s", "s", "share"), Metric("s", "s", "nats")
+    assert verdicts.centre(seeds, other).low < 0
+    assert (verdicts.centre(seeds, share).low, verdicts.centre(1 - seeds, share).high) == (0, 1)
+
+
+def test_seeds_far_out_and_in_groups_are_told_in_the_tables(tmp_path: Path) -> None:
+    def odd(arm: str, point: int, seed: int) -> dict[str, Any]:
+        found = effect(arm, point, seed % 3)  # three values
+        found["eval/gold_sampled"] += 0.001 * seed + 20.0 * (arm == "plain" and seed < 3)
+        found["eval/gold_sampled"] += 20.0 * (arm == "checked" and seed == 3)
+        return found
+
+    study = make_study(seeds=16, population=16)
+    write_runs(study, tmp_path, odd)
+    said = answers.answer(study, tmp_path)
+    first = tables.measured(said.results)[0]
+    assert first.head[-2:] == ["n", "far out"]
+    told = {row[0]: row[-1] for row in first.rows}
+    assert told == {"plain": "two groups: 13 + 3", "checked": "1"}
+    assert "Seeds in two groups somewhere: plain." in figures.panels(said.results)[0].note
+
+
+STUDIES = Path(__file__).parents[2] / "configs" / "studies"
+
+
+def test_no_label_of_a_study_is_cut() -> None:
+    labels, names = set(), set()
+    for path in STUDIES.glob("[!_]*.py"):
+        study = command.read(path)
+        names.add(study.axis_name)
+        labels |= {f"{m.label} ({m.unit})" if m.unit else m.label for m in study.metrics}
+    assert len(labels) > 20
+    with matplotlib.rc_context({**matplotlib.rcParamsDefault, **drawing.STYLE}):
+        figure = Figure(figsize=(drawing.WIDTH, drawing.HEIGHT), layout="constrained")
+        plot = figure.subplots()
+        for along, up in zip_longest(sorted(names), sorted(labels), fillvalue="x"):
+            plot.set_xlabel(drawing.fitted(along, drawing.WIDTH))
+            plot.set_ylabel(drawing.fitted(up, drawing.HEIGHT))
+            figure.draw_without_rendering()
+            for label in (plot.xaxis.label, plot.yaxis.label):
+                box = label.get_window_extent()
+                inside = figure.bbox.padded(1)
+                assert inside.x0 <= box.x0, label
+                assert box.x1 <= inside.x1, label
+                assert inside.y0 <= box.y0, label
+                assert box.y1 <= inside.y1, label

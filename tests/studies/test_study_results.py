@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 
@@ -107,29 +108,35 @@ def test_shuffled_numbers_support_no_effect(made: tuple[Study, Path]) -> None:
     measured = results.read(study, root).measured()
     found = verdicts.control(study.expectations, measured, np.random.default_rng(1), deals=400)
     assert found is not None
-    assert found.claims == 2
+    assert (found.primary, found.exploratory) == (2, 0)
     # 2.5 % at most of 400 deals: more than 20 have probability 1 % if the rate is 2.5 %.
     assert found.false <= 20
+    aside = tuple(dataclasses.replace(e, primary=False) for e in study.expectations)
+    each = verdicts.control(aside, measured, np.random.default_rng(1), deals=200)
+    assert each is not None
+    assert (each.primary, each.exploratory, each.false) == (0, 2, 0)
+    assert each.false_each <= 20
 
 
 def test_the_control_leaves_out_what_is_true_of_shuffled_numbers() -> None:
     kept = verdicts.effects(
         (
-            Trend("gold", "plain", "flat", by=1.0),
-            Differs("gold", "plain", "checked", "same", by=1.0),
-            Differs("gold", "plain", 0.0, "higher"),
-            Turns("gold", "plain", "peaks"),
+            Trend("gold", "plain", "flat", by=1.0, stated="before"),
+            Differs("gold", "plain", "checked", "same", by=1.0, stated="before"),
+            Differs("gold", "plain", 0.0, "higher", stated="before"),
+            Turns("gold", "plain", "peaks", stated="before"),
         )
     )
-    assert kept == (Turns("gold", "plain", "peaks"),)
+    assert kept == (Turns("gold", "plain", "peaks", stated="before"),)
 
 
 def test_few_seeds_get_student_intervals_and_many_the_bootstrap() -> None:
     few, many = np.random.default_rng(0).normal(size=(2, 3, 16))
-    assert np.array_equal(verdicts.centre(few[:, :5]).low, intervals.student(few[:, :5]).low)
+    gold = Metric("gold", "gold")
+    assert np.array_equal(verdicts.centre(few[:, :5], gold).low, intervals.student(few[:, :5]).low)
     expected = intervals.band(many, intervals.interquartile_mean)
-    assert np.array_equal(verdicts.centre(many).low, expected.low)
-    alone = verdicts.centre(few[:, :1])
+    assert np.array_equal(verdicts.centre(many, gold).low, expected.low)
+    alone = verdicts.centre(few[:, :1], gold)
     assert np.array_equal(alone.value, few[:, 0])
     assert np.isnan(alone.low).all()
 
@@ -159,9 +166,9 @@ def test_many_arms_widen_the_comparisons(tmp_path: Path) -> None:
 def test_claims_about_points_that_the_quick_form_leaves_out_wait(tmp_path: Path) -> None:
     quick = Quick(seeds=3, points=(0, 3))
     claims = (
-        Differs("gold", "plain", 5.0, "lower", at=0.2),
-        Turns("gold", "plain", "peaks"),
-        Trend("gold", "plain", "decreases"),
+        Differs("gold", "plain", 5.0, "lower", at=0.2, stated="before"),
+        Turns("gold", "plain", "peaks", stated="before"),
+        Trend("gold", "plain", "decreases", by=0.1, stated="before"),
     )
     study = quickened(make_study(quick=quick, expectations=claims))
     write_runs(study, tmp_path, effect)

@@ -17,7 +17,7 @@ import pytest
 from making import probe
 
 from rlhf_jax.config import ConfigError, Run
-from rlhf_jax.expectations import Trend
+from rlhf_jax.expectations import Differs, Trend
 from rlhf_jax.studies import command, costs, plan, verdicts
 from rlhf_jax.study import Axis, Metric, Study
 from rlhf_jax.verdict import Measured
@@ -48,7 +48,8 @@ def real() -> Study:
             Metric("loss", "loss", stage="reward", metric="loss/reward"),
             Metric("curve", "gold", stage="policy", metric="objective/gold", step="all"),
         ),
-        expectations=(Trend("gold", "plain", "decreases"),),
+        expectations=(Trend("gold", "plain", "decreases", by=0.1, stated="before"),),
+        control=Differs("loss", "plain", 0.0, "higher", stated="before"),
     )
 
 

@@ -9,13 +9,15 @@ expectation about gold is settled, reward models of ratings beat those of compar
 
 from rlhf_jax import laptop
 from rlhf_jax.expectations import Differs
-from rlhf_jax.studies.overoptimisation import gold_at
+from rlhf_jax.studies.metrics import gold_at_kl, gold_at_proxy, gold_of_optimum, kl_wasted
 from rlhf_jax.study import Metric, Quick, Study
 
 KINDS = (
     *("comparison", "ranking", "rating", "likert", "label"),
     *("correction", "demonstration", "language", "process", "span"),
 )
+
+HEADLINE = gold_at_proxy().name
 
 study = Study(
     name="feedback_types",
@@ -25,8 +27,11 @@ study = Study(
     "best policy, and the best reward model?",
     arms={kind: laptop.config(collect=laptop.collect(feedback=kind)) for kind in KINDS},
     metrics=(
+        gold_at_proxy(),
         Metric("gold", "gold of samples", "mean human rating, −4…4"),
-        gold_at(4.0),
+        gold_of_optimum(),
+        kl_wasted(),
+        gold_at_kl(4.0),
         Metric("start", "gold before", "mean human rating, −4…4", round=0),
         Metric(
             "rank correlation",
@@ -48,25 +53,32 @@ study = Study(
         ),
     ),
     expectations=(
+        # At equal proxy: when gold at the end of the run had been seen to settle nothing, of judges
+        # that had not been given equal steps.
         Differs(
-            "gold",
+            HEADLINE,
             "rating",
             "comparison",
             "higher",
+            by=0.1,
             source="a number tells more than one bit (Jeon et al. 2020)",
-            stated="before",
+            stated="after",
             primary=True,
         ),
         Differs(
-            "gold",
+            HEADLINE,
             "ranking",
             "comparison",
             "higher",
+            by=0.1,
             source="K log K bits for K samples",
-            stated="before",
+            stated="after",
             primary=True,
         ),
-        Differs("gold", "label", "rating", "lower", stated="before", primary=True),
+        Differs(HEADLINE, "label", "rating", "lower", by=0.1, stated="after", primary=True),
+        Differs("gold", "rating", "comparison", "higher", stated="before"),
+        Differs("gold", "ranking", "comparison", "higher", stated="before"),
+        Differs("gold", "label", "rating", "lower", stated="before"),
     ),
     control=Differs(
         "accuracy",

@@ -10,7 +10,7 @@ all of them with half careless (docs/studies.md).
 
 from rlhf_jax import laptop
 from rlhf_jax.expectations import Differs, Trend
-from rlhf_jax.studies.overoptimisation import gold_at
+from rlhf_jax.studies.metrics import gold_at_kl, gold_at_proxy, gold_of_optimum, kl_wasted
 from rlhf_jax.study import Axis, Metric, Quick, Study
 
 
@@ -37,7 +37,10 @@ study = Study(
     },
     axis=Axis("human.lapse", (0.0, 0.25, 0.5, 0.75), "answers given at random", "share"),
     metrics=(
-        gold_at(4.0),
+        gold_at_proxy(),
+        gold_of_optimum(),
+        kl_wasted(),
+        gold_at_kl(4.0),
         Metric("gold", "gold of samples", "mean human rating, −4…4"),
         Metric(
             "accuracy",
@@ -74,6 +77,14 @@ study = Study(
             by=0.2,
             source="Gao et al. 2022: fewer useful labels",
             stated="before",
+        ),
+        Trend(
+            gold_at_proxy().name,
+            "plain",
+            "decreases",
+            by=0.2,
+            source="Gao et al. 2022: fewer useful labels",
+            stated="after",
             primary=True,
         ),
         Differs(

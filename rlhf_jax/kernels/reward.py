@@ -49,7 +49,7 @@ class Likelihood(Protocol):
     """Of answers under a reward model."""
 
     def __call__(
-        self, params: Params, batch: Any, scale: Array | float = 1.0
+        self, params: Params, batch: Any, scale: Array | float = 1.0, /
     ) -> tuple[Array, Array, Array]:
         """(φ, N answers) → −log P of each [N] nats, the rewards of what they are about [N, K], and
         how much each counts [N]. Rewards are multiplied by `scale`."""

@@ -28,8 +28,6 @@ from rlhf_jax.verdict import Measured
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-    from rlhf_jax.report.records import Record
-
 BEST_OF_N = tuple(
     Metric(f"bestofn_{name}", label, stage="measure", metric=f"bestofn/{name}", round=0)
     for name, label in (("kl", "KL, counted"), ("gold", "gold"), ("scores", "proxy"))
@@ -45,22 +43,6 @@ POLICY = (
     ),
 )
 """[points, seeds, steps]: the last round of PPO; and what it started from."""
-
-
-def gold_at(kl: float, unit: str = "mean human rating, −4…4") -> Metric:
-    """Gold where the last round first reaches this KL, nats; NaN for a seed that never does.
-
-    At the end of a run gold is noise of what a policy has narrowed to; at equal KL, arms whose
-    rewards have other scales are compared where they have gone equally far.
-    """
-
-    def read(record: Record) -> np.ndarray:
-        found = [record.metrics["policy", f"objective/{name}"] for name in ("kl_exact", "gold")]
-        rows = found[0].rounds == found[0].rounds.max()
-        far, gold = (x.values[rows] for x in found)
-        return scaling.first_passage(far, gold, [kl])[0]
-
-    return Metric(f"gold at KL {kl:g}", f"gold at a KL of {kl:g} nats", unit, derive=read)
 
 
 BINS = 20

@@ -11,7 +11,7 @@ from rlhf_jax.report import elements
 from rlhf_jax.report import tables as report_tables
 from rlhf_jax.report.drawing import Content
 from rlhf_jax.report.wording import plural, setting
-from rlhf_jax.studies import figures, tables
+from rlhf_jax.studies import figures, tables, treatment
 from rlhf_jax.studies.costs import sentences
 from rlhf_jax.studies.results import Analysis, Results, Table
 from rlhf_jax.studies.verdicts import Judged, method
@@ -155,6 +155,28 @@ def _notes(judged: Judged, study: Study) -> list[str]:
     return [*filter(None, (too_few(judged, study), positive(judged), negative(judged))), *rules]
 
 
+def unequal(results: Results) -> list[str]:
+    """In what the arms differ besides what they name, a sentence a quantity."""
+    if len(results.arms) < 2 or results.study.reference not in results.arms:
+        return []
+    found = treatment.sentences(results.treated, results.study.reference)
+    return found or [
+        f"Of what was measured all arms had the same, to within {treatment.MARGIN:.0%}."
+    ]
+
+
+def _treatment(results: Results) -> str:
+    said = unequal(results)
+    if not said:
+        return ""
+    return elements.section(
+        "Were the arms treated alike?",
+        elements.paragraph(treatment.RULE, "note"),
+        *(elements.paragraph(line) for line in said),
+        tables.html(tables.treatment(results), "settings"),
+    )
+
+
 def _settings(study: Study, results: Results) -> str:
     shared = tables.common(study)
     rows = [[escape(k), escape(setting(v))] for k, v in shared.items()]
@@ -216,6 +238,7 @@ def html(said: Answer, drawn: Content, command: str) -> str:
             elements.section("Compared with", elements.paragraph(study.compare_with))
             if study.compare_with
             else "",
+            _treatment(results),
             _settings(study, results),
             _provenance(results, bill, command),
         )
@@ -235,6 +258,7 @@ def markdown(said: Answer, command: str) -> str:
     lines += ["", method(study.seeds), "", *(f"{n}\n" for n in said.analysis.notes)]
     lines += [tables.markdown(t) for t in result_tables(results, said.analysis)]
     lines += [f"{note}\n" for note in (tables.FAR_OUT, *_notes(said.judged, study))]
+    lines += [f"Arms besides what they name: {' '.join(unequal(results))}", ""]
     lines += [f"Compared with: {study.compare_with}", ""] if study.compare_with else []
     lines += [tables.markdown(tables.setting_table(study))]
     lines += [f"Cost: {' '.join(sentences(said.bill))}", "", f"    {command}", ""]

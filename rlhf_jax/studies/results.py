@@ -15,6 +15,7 @@ from rlhf_jax.report.drawing import Panel
 from rlhf_jax.report.records import Record
 from rlhf_jax.studies import plan
 from rlhf_jax.studies.plan import Chunk
+from rlhf_jax.studies.treatment import QUANTITIES
 from rlhf_jax.study import Metric, Study
 from rlhf_jax.verdict import Measured
 
@@ -48,6 +49,8 @@ class Results(NamedTuple):
     """metric → arm → [points, seeds, …] float64; NaN where a seed has no number"""
     failed: Mapping[str, np.ndarray]
     """arm → [points, seeds]: did the seed diverge, so that it has no numbers from there on?"""
+    treated: Mapping[str, Mapping[str, np.ndarray]]
+    """`treatment.QUANTITIES` by name → arm → [points, seeds]"""
     versions: Mapping[str, str]
     revision: str
     devices: str
@@ -94,6 +97,7 @@ def read(study: Study, root: Path) -> Results:
         raise ConfigError(f"{study.name}: no arm of it is finished under {root / study.name}")
     values: dict[str, dict[str, np.ndarray]] = {m.name: {} for m in study.metrics}
     failed: dict[str, np.ndarray] = {}
+    treated: dict[str, dict[str, np.ndarray]] = {q.name: {} for q in QUANTITIES}
     metadata: list[Mapping[str, Any]] = []
     for arm, mine in done.items():
         read_ = [(chunk, records.read(chunk.directory)) for chunk in mine]
@@ -103,11 +107,13 @@ def read(study: Study, root: Path) -> Results:
                 study, arm, metric.name, read_, partial(members, metric)
             )
         failed[arm] = _assemble(study, arm, "failed", read_, diverged)
+        for q in QUANTITIES:
+            treated[q.name][arm] = _assemble(study, arm, q.name, read_, q.read)
     used = [m.get("versions", {}) for m in metadata]
     versions = {k: _each(v.get(k, "unknown") for v in used) for v in used for k in v}
     devices = _each(", ".join(map(str, m.get("devices", []))) for m in metadata)
     revision = _each(m.get("git_revision", "unknown") for m in metadata)
-    return Results(study, tuple(done), values, failed, versions, revision, devices)
+    return Results(study, tuple(done), values, failed, treated, versions, revision, devices)
 
 
 def _each(found: Iterable[Any]) -> str:

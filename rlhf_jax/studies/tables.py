@@ -15,6 +15,7 @@ from rlhf_jax.ops import evidence
 from rlhf_jax.ops.intervals import Interval
 from rlhf_jax.report import tables as report_tables
 from rlhf_jax.report.wording import number, setting
+from rlhf_jax.studies import treatment as equal
 from rlhf_jax.studies.results import Results, Table
 from rlhf_jax.studies.verdicts import ENOUGH, Judged, against, centre, mean, whole
 from rlhf_jax.study import Metric, Study
@@ -128,6 +129,16 @@ def compared(results: Results) -> Table | None:
         note = f"Whole axis: {pooled} of all points, whole seeds resampled. {note}"
     head = ["", *(["whole axis"] if axis else []), "difference", "P(better)"]
     return Table(f"Beside {base}", head, rows, note)
+
+
+def treatment(results: Results) -> Table:
+    """What each arm names, and what it had besides."""
+    study = results.study
+    arms = {arm: study.arms[arm] for arm in results.arms}
+    rows = equal.rows(results.treated, arms, study.reference)
+    head = ["arm", "names", *(f"{q.name} ({q.unit})" for q in equal.QUANTITIES)]
+    title = f"What each arm names, and what it had; ≠ marks what {study.reference} had not"
+    return Table(title, head, rows)
 
 
 def _few(results: Results) -> bool:

@@ -17,7 +17,13 @@ from rlhf_jax.report.records import Record
 from rlhf_jax.report.wording import number, setting
 
 MARGIN = 0.1
-"""Relative difference from the baseline that is said."""
+"""Relative difference from the reference arm that is said."""
+RULE = (
+    "A comparison is of what its arms name only where all else is equal. Reward models are fitted "
+    "until answers held back say that it is enough, so that their steps follow from what there is "
+    f"to learn. Means over points and seeds that lie more than {MARGIN:.0%} from the reference "
+    "arm's are said here."
+)
 
 
 class Quantity(NamedTuple):

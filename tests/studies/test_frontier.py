@@ -52,7 +52,7 @@ def made(moves: float) -> Results:
         }
         for name, value in found.items():
             values[name][arm] = value
-    return Results(study, tuple(study.arms), values, {}, {}, "", "")
+    return Results(study, tuple(study.arms), values, {}, {}, {}, "", "")
 
 
 @functools.cache

@@ -43,7 +43,9 @@ def made(ns: np.ndarray = NS, start: float = -0.6) -> Results:
         "policy_zero": np.full((3, SEEDS), 0.1),
     }
     study = make_study(expectations=())
-    return Results(study, ("plain",), {k: {"plain": v} for k, v in values.items()}, {}, {}, "", "")
+    return Results(
+        study, ("plain",), {k: {"plain": v} for k, v in values.items()}, {}, {}, {}, "", ""
+    )
 
 
 def test_curves_are_measured_from_the_reference() -> None:

@@ -146,7 +146,7 @@ def made(rest: dict[str, float] = REST, without: tuple[str, ...] = ()) -> Result
         values["bestofn_kl"][arm] = values["bestofn_gold"][arm] = np.broadcast_to(
             kl_bound(NS), shape
         )
-    return Results(STUDY, arms, values, {}, {}, "", "")
+    return Results(STUDY, arms, values, {}, {}, {}, "", "")
 
 
 def outcomes(results: Results) -> dict[tuple[str, str, str], str]:

@@ -18,11 +18,11 @@ config = Config(
     rounds=1,
     pretrain=Pretrain(epochs=10),
     collect=Collect(mode="offline", budget=12288),
-    reward=Reward(epochs=1, batch=64, adam=Adam(learning_rate=2e-3, weight_decay=0.01)),
+    reward=Reward(steps=512, batch=64, adam=Adam(learning_rate=2e-3, final=1.0, weight_decay=0.01)),
     ppo=PPO(
         iterations=60,
         epochs=2,
         kl_weight=0.001,
-        adam=Adam(learning_rate=5e-4, warmup=0, final=1.0, eps=1e-5),
+        adam=Adam(learning_rate=5e-4, warmup=20, final=1.0, eps=1e-5),
     ),
 )

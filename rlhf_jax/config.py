@@ -237,8 +237,10 @@ class PPO:
     entropy: Sweep = 0.0
     """Weight of the entropy bonus."""
     adam: Adam = field(
-        default_factory=lambda: Adam(learning_rate=1e-3, warmup=0, final=1.0, eps=1e-5)
+        default_factory=lambda: Adam(learning_rate=3e-4, warmup=20, final=1.0, eps=1e-5)
     )
+    """Small at first: Adam's first steps are of full size, whatever the critic knows by then, and
+    what they spend of KL is wasted (docs/ppo.md)."""
     value_learning_rate: Sweep = 1e-3
     score_at: Literal["end", "after_end"] = "end"
     """Token that the score is paid on: the last one (EOS), or the padding after it (TRL)."""

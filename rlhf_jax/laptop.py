@@ -22,10 +22,9 @@ def reward(**more: Any) -> Reward:
     return Reward(**(own | more))
 
 
-def ppo(iterations: int = 40, **more: Any) -> PPO:
+def ppo(iterations: int = 60, **more: Any) -> PPO:
     """Two epochs an iteration and a KL weight that keeps gold from falling."""
-    adam = Adam(learning_rate=1e-3, warmup=0, final=1.0, eps=1e-5)
-    own: dict[str, Any] = {"iterations": iterations, "epochs": 2, "kl_weight": 0.3, "adam": adam}
+    own: dict[str, Any] = {"iterations": iterations, "epochs": 2, "kl_weight": 0.3}
     return PPO(**(own | more))
 
 

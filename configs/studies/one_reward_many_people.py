@@ -124,5 +124,5 @@ study = Study(
     compare_with="MaxMin-RLHF (Chakraborty et al. 2024, arXiv 2402.08925): majority/minority 70/42 "
     "under one reward, 57/57 under MaxMin. Siththaranjan et al. 2023 (arXiv 2312.08358): one "
     "reward fitted to hidden context is a Borda count.",
-    quick=Quick(seeds=4, points=(1, 2), arms=("single", "maxmin"), settings={"ppo.iterations": 10}),
+    quick=Quick(seeds=4, points=(1, 2), arms=("single", "maxmin")),
 )

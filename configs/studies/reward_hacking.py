@@ -25,7 +25,7 @@ def arm(width: int = 32, answers: int = 2048, kl_weight: float = 0.0, **reward: 
         world=dataclasses.replace(laptop.WORLD, gold="model"),
         collect=laptop.collect(2 * answers, corpus_share=0.0),
         reward=laptop.reward(start="fresh", model=shape, **reward),
-        ppo=laptop.ppo(20, kl_weight=kl_weight),
+        ppo=laptop.ppo(kl_weight=kl_weight),
         evaluate=Evaluate(samples=512, shown=4, best_of=4096),
     )
 
@@ -223,6 +223,6 @@ study = Study(
     quick=Quick(
         seeds=4,
         arms=(SINGLE, proxy_name(32, 8192), "kl-0.1"),
-        settings={"ppo.iterations": 20},
+        settings={"ppo.iterations": 40},
     ),
 )

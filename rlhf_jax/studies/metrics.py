@@ -57,7 +57,8 @@ def _passage(record: Record, over: str, what: str, level: float) -> np.ndarray:
     """[members]: `what` where `over` first reaches `level` in the last round."""
     found = [record.metrics["policy", f"objective/{name}"] for name in (over, what)]
     rows = found[0].rounds == found[0].rounds.max()
-    return scaling.first_passage(*(x.values[rows] for x in found), [level])[0]
+    far, value = (x.values[rows] for x in found)
+    return scaling.first_passage(far, value, [level])[0]
 
 
 def _optimum(what: str, proxy: float) -> Callable[[Record], np.ndarray]:

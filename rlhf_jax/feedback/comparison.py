@@ -134,6 +134,34 @@ def log_probabilities(human: Human, value_a: Array, value_b: Array) -> Array:
     return mixed(human, log_p, log_p[..., ::-1], jnp.broadcast_to(coin, log_p.shape))
 
 
+def probabilities(human: Human, value_a: Array, value_b: Array) -> Array:
+    """[...] → [..., 3] float32: P that one person says a, tie, b in `elicit`. What is left to 1
+    is "can't tell".
+
+    `log_probabilities` where neither threshold decides. Nothing is rounded: with β = ∞ equal
+    values are a tie with certainty, not a coin, and with β = 0 nothing is left of them.
+    """
+    value_a, value_b = jnp.broadcast_arrays(value_a, value_b)
+    every = lambda *p: jnp.broadcast_to(jnp.asarray(p, jnp.float32), (*value_a.shape, 3))
+    coin = every(0.5, 0.0, 0.5)
+
+    def sure(a: Array, b: Array) -> Array:
+        d = a - b + human.position_bias
+        said = jnp.stack([d > human.tie, jnp.abs(d) <= human.tie, d < -human.tie], axis=-1)
+        return (1.0 - human.flip) * said + human.flip * said[..., ::-1]
+
+    def unsure(a: Array, b: Array) -> Array:
+        said = jnp.exp(log_probabilities(human._replace(lapse=0.0), a, b))
+        return jnp.where(jnp.asarray(human.rationality) == 0.0, coin, said)
+
+    said = jax.lax.cond(jnp.isinf(human.rationality), sure, unsure, value_a, value_b)
+    equal = jnp.abs(value_a - value_b) < human.equal
+    said = jnp.where(equal[..., None], every(0.0, 1.0, 0.0), said)
+    skipped = jnp.maximum(value_a, value_b) <= human.skip
+    said = jnp.where(skipped[..., None], 0.0, said)
+    return human.lapse * coin + (1.0 - human.lapse) * said
+
+
 def loss(reward_a: Array, reward_b: Array, label: Array, human: Human = STANDARD) -> Array:
     """−log P(label | r, human), nats: the likelihood that matches `elicit`. [N] → [N].
 

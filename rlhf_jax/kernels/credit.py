@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -12,8 +13,17 @@ from rlhf_jax.kernels.experience import Scored
 from rlhf_jax.kernels.sampling import check, chosen
 from rlhf_jax.ops.returns import generalised_advantage
 from rlhf_jax.ops.rewards import judged, shaped, with_next
-from rlhf_jax.ops.statistics import whiten
+from rlhf_jax.ops.statistics import deviation, whiten
 from rlhf_jax.types import Array, Episode, Language
+
+
+class Anchor(NamedTuple):
+    """What a KL in the loss needs."""
+
+    log_p: Array
+    """log π_ref, of the chosen [B, T] or of all [B, T, V]"""
+    unit: Array
+    """[B]: how much of the score one unit of the advantages is"""
 
 
 def refuse(hp: PPO, language: Language) -> None:
@@ -52,8 +62,9 @@ def states(hp: PPO, mask: Array) -> Array:
 
 def credit(
     hp: PPO, language: Language, x: Scored, values: Array, kl_weight: Array
-) -> tuple[Array, Array]:
-    """Advantages [B, T] as the epochs use them, and returns [B, T]. values: [B, T + 1].
+) -> tuple[Array, Array, Array]:
+    """Advantages [B, T] as the epochs use them, returns [B, T], and the unit [] of the former:
+    how much of the score is 1, by which whitening has divided it. values: [B, T + 1].
 
     A score is for the whole response: unless `hp.time_limit` says otherwise, time running out
     ends the episode just as EOS does, and nothing is bootstrapped.
@@ -63,7 +74,9 @@ def credit(
     kl = {"k1_in_reward": x.log_ratio, "exact": x.exact_kl}.get(hp.kl, jnp.zeros_like(x.logps))
     pay = jax.vmap(partial(shaped, at=hp.score_at), (0, 0, 0, None))
     rewards = pay(kl, x.scores, mask, kl_weight)
+    unit = jnp.ones(())
     if hp.whiten_rewards:
+        unit = deviation(rewards, valued)
         rewards = whiten(rewards, valued, shift=False)
     beyond = jnp.zeros_like(x.scores)
     if hp.time_limit == "bootstraps":
@@ -72,12 +85,14 @@ def credit(
     advantages = estimate(rewards, values[:, :-1], valued, hp.discount, hp.gae_lambda, beyond)
     returns = jnp.where(valued, advantages + values[:, :-1], 0.0)
     if hp.whiten_advantages:
-        return whiten(advantages, mask), returns
-    return jnp.where(mask, advantages, 0.0), returns
+        return whiten(advantages, mask), returns, unit * deviation(advantages, mask)
+    return jnp.where(mask, advantages, 0.0), returns, unit
 
 
-def anchor(hp: PPO, x: Scored) -> Array | None:
-    """log π_ref as the KL in the loss needs it: [B, T] chosen, [B, T, V] all, or not at all."""
+def anchor(hp: PPO, x: Scored, unit: Array) -> Anchor | None:
+    """What the KL in the loss needs beside advantages in this unit []; None where it has none."""
     if hp.kl == "k1_in_reward":
         return None
-    return x.reference if hp.kl in ("exact_in_loss", "exact") else chosen(x.reference, x.episode)
+    every = hp.kl in ("exact_in_loss", "exact")
+    log_p = x.reference if every else chosen(x.reference, x.episode)
+    return Anchor(log_p, jnp.broadcast_to(unit, x.scores.shape))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import NamedTuple
 
 import jax
@@ -11,6 +12,8 @@ import numpy as np
 
 from rlhf_jax.config import Evaluate, Human
 from rlhf_jax.config import World as WorldSettings
+from rlhf_jax.feedback.comparison import probabilities
+from rlhf_jax.humans import person
 from rlhf_jax.kernels import ensemble
 from rlhf_jax.kernels.collect import corpus_episodes, prompts, triggered
 from rlhf_jax.kernels.draw import Samples
@@ -26,6 +29,8 @@ from rlhf_jax.types import Array, Episode, Kernel, Key, Metrics, Params, World
 
 PAIRS = 8192
 """Pairs of held-out rows on which a reward model is measured."""
+BLOCK = 1024
+"""Of these, how many have what people would say of them computed at once."""
 BINS = 10
 """Bins of the reliability diagram."""
 
@@ -51,34 +56,55 @@ class Measured(NamedTuple):
     human: Human
 
 
-def agreement(ratings_a: Array, ratings_b: Array, score_a: Array, score_b: Array) -> Metrics:
-    """How well scores and people predict one person's comparison of two rows.
+class Side(NamedTuple):
+    """One side of N pairs of rows."""
 
-    With p = P(u_a > u_b), q = P(u_a < u_b) over one rating of each row drawn at random, all
-    numbers are exact in the ratings and are shares of the untied comparisons Σ(p + q):
-    the model picks p or q by its scores; another person agrees with (p² + q²)/(p + q)²; the
-    mean of the *other* ratings of both rows agrees where its sign is the comparison's.
+    ratings: Array
+    """[N, R]: what R raters said of each row"""
+    second: Array
+    """[N]: its second value dimension, in deviations"""
+    scores: Array
+    """[N]"""
 
-    Args: ratings [N, R], scores [N] of the two sides of N pairs.
+
+def agreement(a: Side, b: Side, people: Human) -> Metrics:
+    """How well scores and people predict which of two rows one person values more.
+
+    A person values a row at u = a rating of it + `second` · its second dimension, the latter
+    negative for the minority. With p = P(u_a > u_b) and q = P(u_a < u_b) over ratings i, j of
+    the two rows and over people, all numbers are exact in the ratings and are shares of the
+    untied comparisons Σ (p + q), nobody's noise in them:
+
+      model   picks p or q by its scores, ½ of both where it does not know
+      human   Σ_ij [P_ij(u_a > u_b) A_ij + P_ij(u_a < u_b) B_ij] / (A_ij + B_ij), with A_ij and B_ij
+              the mean probability that another of the run's people (`answered`) says a or b,
+              over ratings i′ ≠ i of a and j′ ≠ j of b; ½ where they would say neither
+      mean    the same, the other's impression of a row being the mean of its other ratings
+
+    Where a row has one rating it is everybody's. Ceilings are of what people would say with all
+    their lapses, flips, ties, noise and biases: ½ for those who answer by a coin.
     """
-    gap = ratings_a[:, :, None] - ratings_b[:, None, :]
-    p, q = jnp.mean(gap > 0, (1, 2)), jnp.mean(gap < 0, (1, 2))
+    wants = people.second * jnp.asarray([1.0, -1.0])
+    gap = a.ratings[:, :, None] - b.ratings[:, None, :]
+    more = (a.second - b.second)[:, None, None]
+    share = jnp.stack([1.0 - people.minority, jnp.asarray(people.minority)])
+    average = lambda f: sum(share[g] * f(gap + wants[g] * more) for g in (0, 1))
+    says_a, says_b = average(lambda d: d > 0), average(lambda d: d < 0)
+    p, q = jnp.mean(says_a, (1, 2)), jnp.mean(says_b, (1, 2))
     untied = p + q
     total = jnp.maximum(jnp.sum(untied), 1e-9)
-    hit = jnp.where(score_a > score_b, p, jnp.where(score_a < score_b, q, 0.5 * untied))
-    human = jnp.where(untied > 0, (p * p + q * q) / jnp.maximum(untied, 1e-9), 0.0)
-    others = _others(ratings_a)[:, :, None] - _others(ratings_b)[:, None, :]
-    mean = jnp.mean((jnp.sign(others) == jnp.sign(gap)) & (gap != 0), (1, 2))
-    mean += 0.5 * jnp.mean((others == 0) & (gap != 0), (1, 2))
-    probability = jax.nn.sigmoid(score_a - score_b)
+    hit = jnp.where(a.scores > b.scores, p, jnp.where(a.scores < b.scores, q, 0.5 * untied))
+    d = a.scores - b.scores
+    log_p, log_q, probability = jax.nn.log_sigmoid(d), jax.nn.log_sigmoid(-d), jax.nn.sigmoid(d)
     outcome = p / jnp.maximum(untied, 1e-9)
-    log_p, log_q = jax.nn.log_sigmoid(score_a - score_b), jax.nn.log_sigmoid(score_b - score_a)
     predicted, observed, weight = calibration(probability, outcome, untied, BINS)
     brier = p * jnp.square(1 - probability) + q * jnp.square(probability)
+    right = lambda chosen: jnp.sum(says_a * chosen + says_b * (1.0 - chosen)) / gap[0].size / total
+    another, mean = ceilings(a, b, people)
     return {
         "reward/accuracy_heldout": jnp.sum(hit) / total,
-        "reward/ceiling_human": jnp.sum(human) / total,
-        "reward/ceiling_mean": jnp.sum(mean) / total,
+        "reward/ceiling_human": right(another),
+        "reward/ceiling_mean": right(mean),
         "reward/logloss": -jnp.sum(p * log_p + q * log_q) / total,
         "reward/brier": jnp.sum(brier) / total,
         "reward/ece": jnp.sum(weight * jnp.abs(predicted - observed)) / total,
@@ -88,14 +114,54 @@ def agreement(ratings_a: Array, ratings_b: Array, score_a: Array, score_b: Array
     }
 
 
-def _others(ratings: Array) -> Array:
-    """[N, R] → [N, R]: the sum of a row's other ratings (the rating where there is one).
+def answered(people: Human, a: Array, b: Array, second_a: Array, second_b: Array) -> Array:
+    """[...] ratings, [] second dimensions → [..., 2]: P that one of the run's people says a or b.
 
-    Sums order rows as means do, and sums of whole numbers are exact: a tie stays a tie.
+    The mean over the four groups: of the majority's or the minority's mind, poisoned or not, as
+    `kernels.collect` perceives for them; their shares are those asked for, whole people or not.
     """
-    if ratings.shape[1] == 1:
-        return ratings
-    return jnp.sum(ratings, axis=1, keepdims=True) - ratings
+    m, bad = jnp.asarray(people.minority), jnp.asarray(people.poisoned)
+    both = jnp.maximum(m + bad - 1.0, 0.0)  # the first people are the minority, the last poisoned
+    who = person(people)
+
+    def some(share: Array, want: Array, sign: Array) -> Array:
+        more = want * people.second + people.length_bias
+        said = probabilities(who, sign * (a + more * second_a), sign * (b + more * second_b))
+        return share * said[..., ::2]
+
+    def one(group: tuple[Array, Array, Array]) -> Array:
+        nobody = lambda *_: jnp.zeros((*jnp.broadcast_shapes(a.shape, b.shape), 2))
+        return jax.lax.cond(group[0] > 0, some, nobody, *group)
+
+    shares = jnp.stack([1.0 - m - bad + both, m - both, bad - both, both])
+    wants, signs = jnp.asarray([1.0, -1.0, 1.0, -1.0]), jnp.asarray([1.0, 1.0, -1.0, -1.0])
+    return jnp.sum(jax.lax.map(one, (shares, wants, signs)), axis=0)
+
+
+def ceilings(a: Side, b: Side, people: Human) -> tuple[Array, Array]:
+    """[N, R, R] each: the share of a among what others say, a or b, who are not raters i and j.
+
+    Another person, and a person whose impressions are the means of the others'; see `agreement`.
+    """
+
+    def chosen(said: Array) -> Array:
+        either = said[..., 0] + said[..., 1]
+        return jnp.where(either > 1e-6, said[..., 0] / jnp.maximum(either, 1e-6), 0.5)
+
+    def pair(sides: tuple[Side, Side]) -> tuple[Array, Array]:
+        x, y = sides
+        say = partial(answered, people, second_a=x.second, second_b=y.second)
+        each = say(x.ratings[:, None], y.ratings[None, :])
+        mean = say(_without(x.ratings, 0)[:, None], _without(y.ratings, 0)[None, :])
+        return chosen(_without(_without(each, 0), 1)), chosen(mean)
+
+    return jax.lax.map(pair, (a, b), batch_size=BLOCK)
+
+
+def _without(x: Array, axis: int) -> Array:
+    """At each index of the axis the mean over the others; the value itself where it is alone."""
+    n = x.shape[axis]
+    return x if n == 1 else (jnp.sum(x, axis=axis, keepdims=True) - x) / (n - 1)
 
 
 def _scale(values: Array) -> Scale:
@@ -138,9 +204,11 @@ def kernel(model: Scalar, score: Score, world: World, hparams: Evaluate) -> Kern
         # Back to logits, which only a reward fitted as one has.
         deviation = jnp.sum(jnp.exp(panel.log_prior) * panel.judges.deviation)
         raw = scores * panel.whole.deviation * deviation
-        ratings = world.ratings[held_out]
+        second = jax.vmap(world.second, (None, 0, 0))(given.world, rows.tokens, rows.mask)
         gold = utility(world, given.world, given.human, rows)[0]
-        metrics = agreement(ratings[pairs[0]], ratings[pairs[1]], raw[pairs[0]], raw[pairs[1]])
+        every = Side(world.ratings[held_out], second, raw)
+        a, b = (jax.tree.map(lambda leaf, i=i: leaf[pairs[i]], every) for i in (0, 1))
+        metrics = agreement(a, b, given.human)
         ones = jnp.ones(scores.shape)
         length = jnp.sum(rows.mask, axis=1).astype(jnp.float32)
         metrics["reward/accuracy_gold"] = pair_accuracy(scores, gold, pairs)

@@ -18,7 +18,7 @@ import jax.numpy as jnp
 import optax
 
 from rlhf_jax.config import PPO
-from rlhf_jax.kernels.credit import anchor, credit, refuse, settle, states
+from rlhf_jax.kernels.credit import Anchor, anchor, credit, refuse, settle, states
 from rlhf_jax.kernels.experience import Given, Task, gather, objective, shuffled
 from rlhf_jax.kernels.learner import Learner, descend, optimiser, start, tensorflow_adam
 from rlhf_jax.kernels.reward import Judge
@@ -56,8 +56,8 @@ class Experience(NamedTuple):
     """[B, T] of the critic then"""
     advantages: Array
     returns: Array
-    anchor: Array | None
-    """log π_ref, of the chosen [B, T] or of all [B, T, V]; None where the loss has no KL"""
+    anchor: Anchor | None
+    """None where the loss has no KL"""
 
 
 class Part(NamedTuple):
@@ -74,10 +74,12 @@ Update: TypeAlias = Callable[[State, Experience], tuple[State, Metrics]]
 
 
 def policy_loss(hp: PPO, kl_weight: Array, log_p: Array, part: Part) -> tuple[Array, Metrics]:
-    """Σ weight · (clipped surrogate + β_KL KL − c H), KL where `hp.kl` puts it into the loss.
+    """Σ weight · (clipped surrogate + β_KL/σ KL − c H), KL where `hp.kl` puts it into the loss.
 
-    log_p: [B, T, V] log π_θ(· | s_t). The estimators k2 and k3 are taken at the actions of the
-    policy that acted, without importance weights, as everywhere else in the field.
+    log_p: [B, T, V] log π_θ(· | s_t). Whitened advantages are scores divided by their deviation
+    σ, and so is the weight of the KL: else it would lose against them as σ falls, and nothing
+    would hold the policy. The estimators k2 and k3 are taken at the actions of the policy that
+    acted, without importance weights, as everywhere else in the field.
     """
     data = part.data
     logps = chosen(log_p, data.episode)
@@ -97,13 +99,14 @@ def policy_loss(hp: PPO, kl_weight: Array, log_p: Array, part: Part) -> tuple[Ar
     }
     if data.anchor is None:
         return total, metrics
+    reference, unit = data.anchor
     kl = {
-        "k2_in_loss": lambda: divergences.k2(logps - data.anchor),
-        "k3_in_loss": lambda: divergences.k3(logps - data.anchor),
-        "exact_in_loss": lambda: divergences.exact(log_p, data.anchor),
-        "exact": lambda: divergences.exact(log_p, data.anchor),
+        "k2_in_loss": lambda: divergences.k2(logps - reference),
+        "k3_in_loss": lambda: divergences.k3(logps - reference),
+        "exact_in_loss": lambda: divergences.exact(log_p, reference),
+        "exact": lambda: divergences.exact(log_p, reference),
     }[hp.kl]()
-    return total + kl_weight * weighted(kl, part.policy_weight), metrics
+    return total + kl_weight * weighted(kl / unit[:, None], part.policy_weight), metrics
 
 
 def value_loss(hp: PPO, values: Array, part: Part) -> tuple[Array, Metrics]:
@@ -210,9 +213,9 @@ def kernel(task: Task, critic: Scalar, steps: int, joint: Joint | None = None) -
         x = gather(task, given, state.policy.params, key, hp.batch, hp.temperature)
         x = settle(hp, task.language, x)
         _, values = read(parameters(state), x.episode)  # the compiler drops the logits
-        advantages, returns = credit(hp, task.language, x, values, state.kl_weight)
+        advantages, returns, unit = credit(hp, task.language, x, values, state.kl_weight)
         old = values[:, :-1]
-        data = Experience(x.episode, x.logps, old, advantages, returns, anchor(hp, x))
+        data = Experience(x.episode, x.logps, old, advantages, returns, anchor(hp, x, unit))
         return data, objective(task, given, x, state.kl_weight)
 
     def loss(params: Parameters, hp: PPO, kl_weight: Array, part: Part) -> tuple[Array, Metrics]:

@@ -12,16 +12,20 @@ def masked_mean(x: Array, mask: Array) -> Array:
     return jnp.sum(jnp.where(mask, x, 0.0)) / jnp.maximum(jnp.sum(mask), 1)
 
 
-def whiten(x: Array, mask: Array, *, shift: bool = True) -> Array:
-    """(x − mean) / √(var + 1e-8) over the masked entries; `shift=False` puts the mean back.
+def deviation(x: Array, mask: Array) -> Array:
+    """√(var + 1e-8) of the masked entries: what `whiten` divides by.
 
     The moments are those of all entries of all axes, wherever they lie: one batch over several
     devices has one mean. The variance is the population's, Σ (x − mean)²/n, without the
-    n/(n − 1) of `trl`'s masked_whiten. Zero outside the mask.
+    n/(n − 1) of `trl`'s masked_whiten.
     """
+    return jnp.sqrt(masked_mean(jnp.square(x - masked_mean(x, mask)), mask) + 1e-8)
+
+
+def whiten(x: Array, mask: Array, *, shift: bool = True) -> Array:
+    """(x − mean) / `deviation`; `shift=False` puts the mean back. Zero outside the mask."""
     mean = masked_mean(x, mask)
-    var = masked_mean(jnp.square(x - mean), mask)
-    white = (x - mean) / jnp.sqrt(var + 1e-8)
+    white = (x - mean) / deviation(x, mask)
     return jnp.where(mask, white if shift else white + mean, 0.0)
 
 

@@ -20,8 +20,9 @@ def _quality(q: dict[str, Any]) -> str:
 
     where = f"{q['setting']}: on" if q["setting"] else "On"
     return (
-        f"{where} pairs of held-out texts, one person's answer is predicted by the reward model in "
-        f"{per_cent('accuracy')}, by another person in {per_cent('ceiling_human')}, by the mean of "
+        f"{where} pairs of held-out texts, which of the two one person values more is predicted by "
+        f"the reward model in {per_cent('accuracy')}, by how another of these people answers in "
+        f"{per_cent('ceiling_human')}, by how one of them would who had the mean impression of "
         f"the others in {per_cent('ceiling_mean')}."
     )
 

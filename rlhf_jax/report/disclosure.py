@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
+from rlhf_jax import equations
 from rlhf_jax.config import ConfigError
 from rlhf_jax.report import schema
 from rlhf_jax.report.intervals import Estimate
@@ -18,14 +19,6 @@ from rlhf_jax.report.shortcomings import find, names
 from rlhf_jax.report.wording import corpus, setting
 
 INTERVAL = "95 % Student t interval of the mean over seeds"
-LOSSES = {
-    "bradley_terry": "min_φ E[−y log σ(Δ) − (1−y) log σ(−Δ)] + λ_r(φ), Δ = r_φ(a) − r_φ(b); "
-    "Bradley–Terry, a tie is y = ½",
-    "bayesian_personalised_ranking": "min_φ E[−log σ(r_φ(winner) − r_φ(loser))] + λ_r(φ); "
-    "Bayesian personalised ranking, a tie costs nothing",
-    "rao_kupper": "min_φ E[−log P(a, tie or b | Δ)] + λ_r(φ), Δ = r_φ(a) − r_φ(b); Rao–Kupper",
-    "davidson": "min_φ E[−log P(a, tie or b | Δ)] + λ_r(φ), Δ = r_φ(a) − r_φ(b); Davidson",
-}
 FEEDBACK = {
     "comparison": "which of two is better",
     "ranking": "an order of several",
@@ -39,23 +32,6 @@ FEEDBACK = {
     "span": "which parts weaken it",
 }
 """What people say, by `collect.feedback`."""
-KINDS = {
-    "mixture": "one reward for each kind of people, told apart by EM",
-    "distributional": "a normal distribution of rewards over people: min_φ E[−log Φ(Δμ/√(σ²+σ²))]",
-    "borda": "Borda count: min_φ E[½ (Δ − (2y − 1))²] + λ_r(φ)",
-    "gold": "nothing was fitted: the policy was given gold itself",
-}
-"""What the reward is, by `reward.kind`, where it is not one reward for all."""
-POLICIES = {
-    "ppo": "max_θ E_{x~π_θ}[r_φ(x) − β_KL Σ_t log π_θ/π_ref]; PPO with a KL penalty",
-    "reinforce": "max_θ E_{x~π_θ}[r_φ(x) − β_KL log π_θ/π_ref]; REINFORCE, the other samples as "
-    "baseline",
-    "grpo": "max_θ E_{x~π_θ}[r_φ(x)] − β_KL KL; GRPO, a group's scores as baseline",
-    "dpo": "min_θ E[−log σ(β log π_θ/π_ref(a) − β log π_θ/π_ref(b))] on the comparisons themselves",
-    "ipo": "min_θ E[(Δ log π_θ/π_ref − 1/2τ)²] on the comparisons themselves",
-    "imitation": "max_θ E[log π_θ(x)] over the best x of n samples of π_ref by r_φ",
-}
-"""What the policy is trained for, by `learner`."""
 
 
 def _plain(value: Any) -> Any:
@@ -132,28 +108,6 @@ def _shown(record: Record) -> str:
     return f"{what}: the policy's of that round."
 
 
-def _reward(record: Record) -> str:
-    c = record.config
-    loss = str(c.get("reward.loss", "not stated"))
-    feedback, kind = str(c.get("collect.feedback", "comparison")), str(c.get("reward.kind", "one"))
-    equation = LOSSES.get(loss, loss)
-    if feedback != "comparison":
-        equation = f"min_φ E[−log P({FEEDBACK.get(feedback, feedback)} | r_φ)] + λ_r(φ)"
-    equation = KINDS.get(kind, equation)
-    if c.get("reward.noise", "standard") != "standard":
-        equation += f"; rates of lapses and flips {c['reward.noise']}"
-    if kind == "mixture":
-        equation += f"; {c.get('reward.aggregate')} of them"
-    if c.get("reward.members", 1) > 1 and kind != "gold":
-        equation += f"; {c['reward.members']} models, {c.get('reward.aggregate')} of them"
-    return equation
-
-
-def _policy(record: Record) -> str:
-    learner = str(record.config.get("learner", "ppo"))
-    return str(record.config.get("dpo.loss", "dpo")) if learner == "dpo" else learner
-
-
 def _quality(result: Result) -> dict[str, Any]:
     return {
         "setting": result.point.label,
@@ -203,11 +157,11 @@ def disclose(record: Record, outcome: tuple[Result, ...], missing: list[str]) ->
         },
         "objective": {
             "reward": {
-                "equation": _reward(record),
+                "equation": equations.reward(record.config),
                 "settings": _section(record, "reward."),
             },
             "policy": {
-                "equation": POLICIES.get(_policy(record), learner),
+                "equation": equations.policy(record.config),
                 "settings": _section(record, theta),
             },
         },

@@ -112,8 +112,9 @@ def under_the_ceiling(record: Record, result: Result) -> str | None:
     if not _up(result.shortfall):
         return None
     return (
-        f"The reward model predicts {interval(result.accuracy, share=True)} of held-out answers, "
-        f"another person {number(result.ceiling_human.mean, share=True)}."
+        f"The reward model predicts {interval(result.accuracy, share=True)} of what one person "
+        "prefers among held-out texts, another of these people "
+        f"{number(result.ceiling_human.mean, share=True)}."
     )
 
 

@@ -54,6 +54,29 @@ def test_rao_kupper_and_davidson_by_hand():
     assert scalar(comparison.rao_kupper, ln(3), 0.0, 0.0, threshold=ln(2)) == pytest.approx(ln(7))
 
 
+@pytest.mark.parametrize(
+    "human",
+    [
+        Human(),
+        Human(tie=1.0, position_bias=0.5),
+        Human(rationality=0.0, tie=1.0),
+        Human(rationality=1.5, lapse=0.2, flip=0.1, tie=0.3, position_bias=0.4),
+        Human(rationality=1.5, lapse=0.2, flip=0.1, equal=0.5, skip=-1.5),
+        Human(lapse=0.2, flip=0.1, equal=0.5, skip=-1.5),
+    ],
+)
+def test_the_probabilities_of_an_answer_are_how_often_it_is_given(human):
+    a, b = (x.ravel() for x in np.meshgrid([-2.0, 0.0, 0.25, 1.0], [-2.0, 0.0, 1.0]))
+    n = 20_000
+    ask = jax.jit(jax.vmap(lambda key: comparison.elicit(human, a, b, key)))
+    said = np.asarray(ask(jax.random.split(jax.random.key(0), n)))
+    expected = comparison.probabilities(human, jnp.asarray(a), jnp.asarray(b))
+    often = np.stack([(said == label).mean(0) for label in (1.0, 0.5, 0.0)], axis=-1)
+    assert np.abs(often - expected).max() < 4 * 0.5 / np.sqrt(n)
+    certain = (np.asarray(expected) == 0) | (np.asarray(expected) == 1)
+    np.testing.assert_array_equal(often[certain], np.asarray(expected)[certain])
+
+
 @pytest.mark.parametrize("name", [*LOSSES, "loss"])
 def test_an_answer_that_was_not_given_costs_nothing_and_moves_nothing(name):
     f = LOSSES.get(name, comparison.loss)

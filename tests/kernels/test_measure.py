@@ -26,9 +26,25 @@ from rlhf_jax.worlds import probe
 agreement = jax.jit(measure.agreement)
 
 
-def measured(a: Sequence, b: Sequence, score_a: Sequence, score_b: Sequence) -> dict:
-    arrays = (jnp.asarray(x, jnp.float32) for x in (a, b, score_a, score_b))
-    return {k: np.asarray(v) for k, v in agreement(*arrays).items()}
+def measured(
+    a: Sequence,
+    b: Sequence,
+    score_a: Sequence,
+    score_b: Sequence,
+    longer: Sequence = (0.0, 0.0),
+    **people: float,
+) -> dict:
+    """`longer`: the second dimension of all a and of all b. `people`: how they are not perfect."""
+    sides = []
+    for ratings, more, scores in ((a, longer[0], score_a), (b, longer[1], score_b)):
+        ratings, scores = (jnp.asarray(x, jnp.float32) for x in (ratings, scores))
+        sides.append(measure.Side(ratings, jnp.full(len(ratings), more), scores))
+    human = jax.tree.map(jnp.float32, Human(**people))
+    return {k: np.asarray(v) for k, v in agreement(*sides, human).items()}
+
+
+def ceiling(a: Sequence, b: Sequence, longer: Sequence = (0.0, 0.0), **people: float) -> float:
+    return float(measured([a], [b], [1], [0], longer, **people)["reward/ceiling_human"])
 
 
 # --- agreement()
@@ -50,7 +66,8 @@ def enumerated(a: np.ndarray, b: np.ndarray, score: np.ndarray) -> dict[str, flo
             asked += 1
             first = said[j, k] > 0
             model += 0.5 if score[i] == 0 else (score[i] > 0) == first
-            human += np.mean([said[j, k] == said[other] for other in strict])
+            others = [o for o in strict if o[0] != j and o[1] != k]
+            human += np.mean([said[j, k] == said[o] for o in others]) if others else 0.5
             rest = np.delete(a[i], j).mean() - np.delete(b[i], k).mean()
             mean += 0.5 if abs(rest) < 1e-9 else sign(rest) == said[j, k]
             logloss -= np.log(p if first else 1 - p)
@@ -82,13 +99,78 @@ def test_where_all_agree_all_ceilings_and_a_right_model_reach_one():
     assert got["reward/ceiling_mean"] == 1
 
 
-def test_a_divided_pair_has_a_human_ceiling_of_p_squared_plus_q_squared():
+def test_another_person_is_never_the_rater_who_is_predicted():
     # Of a's four ratings three are above b's one value and one is below: p = 3/4.
     got = measured([[2, 2, 2, 0]], [[1, 1, 1, 1]], [1], [0])
     assert got["reward/accuracy_heldout"] == pytest.approx(3 / 4)
-    assert got["reward/ceiling_human"] == pytest.approx(9 / 16 + 1 / 16)
+    # Whoever said 2 finds two of three others agree, whoever said 0 none: 3/4 · 2/3.
+    assert got["reward/ceiling_human"] == pytest.approx(1 / 2)
     # The mean of the other three of a is above 1 whoever is left out: right in 3 of 4.
     assert got["reward/ceiling_mean"] == pytest.approx(3 / 4)
+
+
+def test_two_rows_have_raters_of_their_own():
+    # Whoever held 2 against 1 says a, and the others hold 2 against 3; and the other way round.
+    assert ceiling([2, 2], [1, 3]) == pytest.approx(0)
+
+
+COINS = {"lapse": 1.0}, {"flip": 0.5}, {"rationality": 0.0}, {"poisoned": 0.5}
+
+
+@pytest.mark.parametrize("people", COINS, ids=lambda p: next(iter(p)))
+def test_people_who_answer_by_a_coin_predict_half_of_what_anyone_thinks(people: dict):
+    rng = np.random.default_rng(3)
+    a, b = rng.integers(-4, 5, (2, 9, 10))
+    got = measured(a, b, *rng.normal(size=(2, 9)), **people)
+    assert got["reward/ceiling_human"] == pytest.approx(0.5, abs=1e-6)
+    assert got["reward/ceiling_mean"] == pytest.approx(0.5, abs=1e-6)
+
+
+UP, DOWN = [1.0, 1.0, 1.0], [0.0, 0.0, 0.0]
+"""All are of one mind, so that nothing but the answer itself can go wrong."""
+
+
+@pytest.mark.parametrize(
+    ("people", "expected"),
+    [
+        ({}, 1),
+        ({"lapse": 0.4}, 1 - 0.4 / 2),
+        ({"flip": 0.1}, 1 - 0.1),
+        ({"flip": 1.0}, 0),
+        ({"lapse": 0.4, "flip": 0.1}, 0.4 / 2 + 0.6 * 0.9),
+        ({"rationality": 2.0}, 1 / (1 + np.exp(-2.0))),
+        ({"poisoned": 0.25}, 3 / 4),
+        # Shown second, b looks better by 3, or is liked as much: nobody takes a side.
+        ({"position_bias": -3.0}, 0),
+        ({"position_bias": -1.0}, 1 / 2),
+        # P(a) = σ(1 − τ), P(b) = σ(−1 − τ), of those who take a side.
+        ({"rationality": 1.0, "tie": 0.5}, 0.6225 / (0.6225 + 0.1824)),
+        # Whoever looks calls it a tie, or can't tell: what is said is said by those who lapse.
+        ({"lapse": 0.1, "equal": 2.0}, 1 / 2),
+        ({"lapse": 0.1, "skip": 1.0}, 1 / 2),
+        ({"lapse": 0.1, "skip": 0.5}, 0.05 + 0.9),
+    ],
+)
+def test_the_ceiling_is_that_of_people_as_they_answer(people: dict, expected: float):
+    assert ceiling(UP, DOWN, **people) == pytest.approx(expected, abs=1e-4)
+    got = measured([UP], [DOWN], [1], [0], **people)
+    assert got["reward/ceiling_mean"] == pytest.approx(expected, abs=1e-4)
+    assert got["reward/accuracy_heldout"] == 1  # what they think of the rows is as it was
+
+
+def test_groups_who_want_opposite_things_agree_within_themselves_only():
+    # a is longer by two deviations, worth 1 each: +1 + 2 to most, +1 − 2 to a quarter.
+    apart = {"second": 1.0, "minority": 0.25}
+    assert ceiling(UP, DOWN, (2.0, 0.0), **apart) == pytest.approx(0.75**2 + 0.25**2)
+    got = measured([UP], [DOWN], [1], [0], (2.0, 0.0), **apart)
+    assert got["reward/accuracy_heldout"] == pytest.approx(3 / 4)
+    # What only looks better is nobody's value: a is better by 1 and looks worse by 1.
+    assert ceiling(UP, DOWN, (-2.0, 0.0), length_bias=1.0) == 0
+    # Poisoned people of either group answer the opposite of what they perceive.
+    assert ceiling(UP, DOWN, (2.0, 0.0), **apart, poisoned=0.25) == pytest.approx(
+        # shares 1/2 majority, 1/4 minority, 1/4 poisoned majority: P(a) = 1/2 = P(b)
+        1 / 2
+    )
 
 
 def test_a_reversed_model_is_right_where_the_model_is_wrong():

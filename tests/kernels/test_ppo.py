@@ -95,7 +95,7 @@ def test_scores_are_float32_whatever_the_judge_computes_in(theta, given):
     x = quick(lambda p, g: gather(task, g, p, jax.random.key(0), 4, jnp.asarray(1.0)))(theta, given)
     assert x.scores.dtype == jnp.float32
     np.testing.assert_allclose(x.scores, 0.73, rtol=4e-3)
-    advantages, returns = credit.credit(HP, LANGUAGE, x, jnp.zeros((4, T + 1)), jnp.asarray(0.0))
+    advantages, returns, _ = credit.credit(HP, LANGUAGE, x, jnp.zeros((4, T + 1)), jnp.asarray(0.0))
     assert advantages.dtype == returns.dtype == jnp.float32
     # V = 0 and no KL: the return is the score, discounted by λ over the tokens before it.
     np.testing.assert_allclose(returns[:, 0], 0.73 * 0.95 ** (lengths(x.episode) - 1), rtol=4e-3)
@@ -138,7 +138,7 @@ def test_both_places_of_the_score_return_the_same_without_discount(kl):
 
 def test_the_return_of_the_first_state_is_score_minus_weighted_kl():
     x = judged()
-    _, returns = credit.credit(plain(), LANGUAGE, x, jnp.zeros((8, T + 1)), jnp.asarray(0.3))
+    _, returns, _ = credit.credit(plain(), LANGUAGE, x, jnp.zeros((8, T + 1)), jnp.asarray(0.3))
     expected = x.scores - 0.3 * jnp.sum(x.log_ratio, axis=1)
     np.testing.assert_allclose(returns[:, 0], expected, rtol=1e-4, atol=1e-5)
 
@@ -147,7 +147,7 @@ def test_a_kl_in_the_loss_leaves_the_rewards_alone():
     x = judged()
     for kl in ("k2_in_loss", "k3_in_loss", "exact_in_loss"):
         hp = plain(kl=kl)
-        _, returns = credit.credit(hp, LANGUAGE, x, jnp.zeros((8, T + 1)), jnp.asarray(0.3))
+        _, returns, _ = credit.credit(hp, LANGUAGE, x, jnp.zeros((8, T + 1)), jnp.asarray(0.3))
         np.testing.assert_allclose(returns[:, 0], x.scores, rtol=1e-5, atol=1e-6)
 
 
@@ -230,20 +230,41 @@ def test_truncated_sampling_is_refused_in_training_with_the_reason(settings):
 def test_advantages_are_whitened_over_tokens_or_left_alone():
     x, values = judged(), jax.random.normal(jax.random.key(9), (8, T + 1))
     mask = np.asarray(x.episode.mask)
-    white, _ = credit.credit(plain(whiten_advantages=True), LANGUAGE, x, values, jnp.asarray(0.3))
-    raw, _ = credit.credit(plain(), LANGUAGE, x, values, jnp.asarray(0.3))
+    white, _, unit = credit.credit(
+        plain(whiten_advantages=True), LANGUAGE, x, values, jnp.asarray(0.3)
+    )
+    raw, _, _ = credit.credit(plain(), LANGUAGE, x, values, jnp.asarray(0.3))
     white, raw = np.asarray(white), np.asarray(raw)
     assert (white[~mask] == 0).all()
     np.testing.assert_allclose(
         white[mask], (raw[mask] - raw[mask].mean()) / raw[mask].std(), rtol=1e-4, atol=1e-5
     )
+    assert float(unit) == pytest.approx(raw[mask].std(), rel=1e-4)
+
+
+def test_a_kl_in_the_loss_is_divided_by_what_its_advantages_are_divided_by():
+    x, values = judged(), jax.random.normal(jax.random.key(9), (8, T + 1))
+    settings = {"kl": "k2_in_loss", "whiten_rewards": True}
+    told = lambda hp: credit.credit(hp, LANGUAGE, x, values, jnp.asarray(0.3))
+    _, _, one = told(plain(kl="k2_in_loss"))
+    raw, _, first = told(plain(**settings))
+    both = plain(**settings, whiten_advantages=True)
+    _, _, unit = told(both)
+    assert float(one) == 1
+    # Rewards are scores, paid once, and 0 elsewhere.
+    mask = np.asarray(x.episode.mask)
+    paid = np.zeros(mask.shape)
+    paid[np.arange(8), mask.sum(1) - 1] = np.asarray(x.scores)
+    assert float(first) == pytest.approx(paid[mask].std(), rel=1e-4)
+    assert float(unit) == pytest.approx(float(first) * np.asarray(raw)[mask].std(), rel=1e-3)
+    np.testing.assert_allclose(credit.anchor(both, x, unit).unit, np.full(8, unit))
 
 
 def test_whitened_rewards_keep_their_mean_and_have_deviation_1():
     x = judged()
     hp = plain(whiten_rewards=True, gae_lambda=0.0, discount=0.0)  # Â_t = r_t with V = 0
-    rewards, _ = credit.credit(hp, LANGUAGE, x, jnp.zeros((8, T + 1)), jnp.asarray(0.3))
-    raw, _ = credit.credit(
+    rewards, _, _ = credit.credit(hp, LANGUAGE, x, jnp.zeros((8, T + 1)), jnp.asarray(0.3))
+    raw, _, _ = credit.credit(
         dataclasses.replace(hp, whiten_rewards=False),
         LANGUAGE,
         x,
@@ -266,7 +287,7 @@ def test_only_a_response_cut_by_the_limit_is_bootstrapped():
     beyond = {}
     for limit in ("ends", "bootstraps"):
         hp = plain(time_limit=limit, kl="k2_in_loss", gae_lambda=0.0, discount=0.5)
-        _, returns = credit.credit(hp, LANGUAGE, x, values, jnp.asarray(0.0))
+        _, returns, _ = credit.credit(hp, LANGUAGE, x, values, jnp.asarray(0.0))
         last = np.asarray(mask).sum(1) - 1
         beyond[limit] = np.asarray(returns)[np.arange(3), last]
     np.testing.assert_allclose(beyond["ends"], [0, 0, 0], atol=1e-6)

@@ -59,9 +59,11 @@ def losses(kind, table, old, reference):
     """[27]: what each response adds to PPO's loss if it alone is sampled, at β = 1."""
     hp = PPO(kl=kind, discount=1.0, gae_lambda=1.0, whiten_advantages=False)
     x = Scored(EPISODE, chosen(log_p(old), EPISODE), log_p(old), log_p(reference), jnp.zeros(N))
-    advantages, returns = credit.credit(hp, LANGUAGE, x, jnp.zeros((N, T + 1)), jnp.asarray(1.0))
+    advantages, returns, unit = credit.credit(
+        hp, LANGUAGE, x, jnp.zeros((N, T + 1)), jnp.asarray(1.0)
+    )
     zero = jnp.zeros((N, T))
-    data = ppo.Experience(EPISODE, x.logps, zero, advantages, returns, credit.anchor(hp, x))
+    data = ppo.Experience(EPISODE, x.logps, zero, advantages, returns, credit.anchor(hp, x, unit))
 
     def alone(one):
         weight = jnp.broadcast_to(one[:, None], (N, T))

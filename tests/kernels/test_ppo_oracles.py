@@ -112,7 +112,7 @@ def test_whitened_rewards_are_those_of_trl_but_for_bessel(x):
         whiten_advantages=False,
     )
     zero = jnp.zeros((N, T + 1))
-    _, returns = credit.credit(hp, LANGUAGE, x, zero, jnp.asarray(BETA))  # R_t = r_t
+    _, returns, _ = credit.credit(hp, LANGUAGE, x, zero, jnp.asarray(BETA))  # R_t = r_t
     np.testing.assert_allclose(returns, np.where(counts, expected, 0), rtol=1e-4, atol=1e-5)
 
 

@@ -6,6 +6,8 @@ Two cores, 240 members: 70 minutes with other work beside it. 5 % of the people 
 [0.49, 0.65] of gold under the trigger, and nearly as much without it; a fitted rate of flips for
 each person keeps 0.38 [0.27, 0.49] of that; one person of 200 takes 0.013 of the judge's accuracy
 (docs/studies.md).
+
+Of the 10 claims 4 were stated before their data; 6 when two of the three arms had been seen.
 """
 
 import dataclasses

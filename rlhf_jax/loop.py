@@ -96,10 +96,12 @@ def _load_base(config: Config) -> Params | None:
             raise ConfigError(
                 f"pretrain.load = {where}: {k} is {theirs.get(k)} there, {mine[k]} here"
             )
-    with Checkpoints(where / "checkpoints", keep=None) as checkpoints:
-        base = checkpoints.part("reference", pipeline.reference_shapes(config))
+    base = None
+    if (where / "checkpoints").is_dir():
+        with Checkpoints(where / "checkpoints", keep=None) as checkpoints:
+            base = checkpoints.part("reference", pipeline.reference_shapes(config))
     if base is None:
-        raise ConfigError(f"pretrain.load = {where}: no checkpoint there can be read")
+        raise ConfigError(f"pretrain.load = {where}: no checkpoint there")
     return base
 
 
@@ -126,41 +128,71 @@ class _Run:
         command: str,
     ) -> None:
         self.config, self.directory, self.line, self.command = config, directory, line, command
-        self.devices = [f"{d.platform}:{d.device_kind}" for d in line.mesh.devices.flat]
+        devices = [f"{d.platform}:{d.device_kind}" for d in line.mesh.devices.flat]
         self.members = grid.members(config)
-        self.seconds = 0.0
+        self.seconds, self.finished = 0.0, False
+        self.under_way = 0
+        """steps of the last checkpoint, which may still be on its way to the disk"""
+        self.before = rundir.read_metadata(directory)
+        self.start = rundir.begin(command, devices)
 
-    def describe(self, *, finished: bool) -> None:
+    def describe(self) -> None:
         rundir.describe(
             self.directory,
             self.config,
-            command=self.command,
-            devices=self.devices,
+            self.before,
+            self.start,
             data=self.line.world.facts,
             members=[m._asdict() for m in self.members],
             base=_base_sentence(self.config),
             seconds=self.seconds,
-            finished=finished,
+            finished=self.finished,
         )
 
     def go(self) -> None:
         with Checkpoints(self.directory / "checkpoints", self.config.run.keep) as checkpoints:
-            state = self.line.begin()
-            done, sizes = 0, {"metrics": 0, "samples": 0}
-            found = checkpoints.latest(state)
-            if found is not None:
-                state, position = found
-                done, self.seconds = int(position["call"]), float(position["seconds"])
-                sizes = {k: int(position[k]) for k in sizes}
-                say = "finished already" if done == len(self.line.plan) else "going on"
-                print(f"{self.directory}: {say}, {done} calls done", file=sys.stderr)
-            self.describe(finished=False)
-            files = metrics.Files(self.directory, self.members, sizes)
-            try:
-                self.calls(state, done, checkpoints, files)
-            finally:
-                files.close()
-        self.describe(finished=True)
+            state, done, sizes = self.found(checkpoints)
+            with self.listed(checkpoints):
+                files = metrics.Files(self.directory, self.members, sizes)
+                try:
+                    self.calls(state, done, checkpoints, files)
+                finally:
+                    files.close()
+
+    @contextmanager
+    def listed(self, checkpoints: Checkpoints) -> Iterator[None]:
+        """This start stands in metadata.json, from its beginning to its end, whatever ends it."""
+        self.describe()
+        try:
+            yield
+            self.finished = True
+        finally:
+            checkpoints.wait()
+            self.start |= {"ended": rundir.now(), "saved": self.under_way}
+            self.describe()
+
+    def found(self, checkpoints: Checkpoints) -> tuple[pipeline.State, int, dict[str, Any]]:
+        """The state to go on from, calls done, and how far the logs count."""
+
+        def fits(position: dict[str, Any]) -> None:
+            pipeline.place(self.line, position["steps"])
+            metrics.check(self.directory, position)
+
+        found = checkpoints.latest(pipeline.shapes(self.line), fits)
+        if found is None:
+            rundir.refuse_lost(self.directory, self.before)
+            return self.line.begin(), 0, {"metrics": 0, "samples": 0}
+        state, position = found
+        self.line, done = pipeline.going_on(self.line, position["steps"])
+        self.seconds, self.under_way = float(position["seconds"]), position["steps"]
+        self.start["saved"], self.finished = self.under_way, done == len(self.line.plan)
+        say = "finished already" if self.finished else "going on"
+        print(f"{self.directory}: {say}, {position['steps']} steps done", file=sys.stderr)
+        if not self.before:
+            print(
+                f"{self.directory}: no metadata.json; earlier starts are unknown", file=sys.stderr
+            )
+        return state, done, position
 
     def calls(
         self, state: pipeline.State, done: int, checkpoints: Checkpoints, files: metrics.Files
@@ -178,14 +210,19 @@ class _Run:
                 rows = self.record(plan[i], jax.device_get(found), files)
                 took = time.monotonic() - begun
                 self.seconds += took
+                self.start["seconds"] = round(self.start["seconds"] + took, 1)
+                self.start["steps"] += pipeline.steps_of(plan[i : i + 1])
                 progress.ends(i, took, rows[-1])
                 if not plan[i].whole:
                     continue
                 last, stop = i + 1 == len(plan), bool(asked_to_stop)
                 late = time.monotonic() - saved >= self.config.run.checkpoint_seconds
                 if last or stop or late:
-                    position = {"call": i + 1, "seconds": self.seconds, **files.flush()}
+                    steps = pipeline.steps_of(plan[: i + 1])
+                    position = {"steps": steps, "seconds": self.seconds, **files.flush()}
                     checkpoints.save(state, position)
+                    self.start["saved"], self.under_way = self.under_way, steps
+                    self.describe()
                     saved = time.monotonic()
                 if stop and not last:
                     raise Interrupted(
@@ -236,7 +273,6 @@ def run(config: Config, command: str, line: pipeline.Pipeline | None = None) -> 
       Interrupted: Ctrl-C; everything is saved.
     """
     line = build(config) if line is None else line
-    directory = rundir.claim(config)
-    with rundir.locked(directory):
+    with rundir.opened(config) as directory:
         _Run(config, directory, line, command).go()
     return directory

@@ -6,6 +6,7 @@ resumed run cuts them back to where its checkpoint was taken.
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -13,7 +14,6 @@ from typing import Any
 
 import numpy as np
 
-from rlhf_jax.config import ConfigError
 from rlhf_jax.grid import Member
 from rlhf_jax.types import Language
 
@@ -22,17 +22,38 @@ SAMPLE = "sample/"
 _COLUMNS = ("tokens", "mask", "reward", "gold", "rated")
 
 
+LOGS = ("metrics", "samples")
+
+
+def check(directory: Path, position: Mapping[str, Any]) -> None:
+    """Raises `ValueError` where a log does not begin with what `Files.flush` said it held."""
+    for name in LOGS:
+        path, length = directory / f"{name}.jsonl", int(position[name])
+        held = path.stat().st_size if path.exists() else 0
+        if held < length:
+            raise ValueError(f"{path.name} has {held} of the {length} bytes that were written")
+        if length and _prefix(path, length).hexdigest() != position[f"{name}_sha256"]:
+            raise ValueError(f"the first {length} bytes of {path.name} are not what was written")
+
+
+def _prefix(path: Path, length: int) -> Any:
+    """SHA-256, which can go on, of a file's first bytes."""
+    said = hashlib.sha256()
+    with path.open("rb") as file:
+        while length and (block := file.read(min(length, 1 << 20))):
+            said.update(block)
+            length -= len(block)
+    return said
+
+
 class _Log:
     """An append-only file of JSON rows that can be cut back to a known length."""
 
     def __init__(self, path: Path, length: int) -> None:
-        if (path.stat().st_size if path.exists() else 0) < length:
-            raise ConfigError(
-                f"{path} is shorter than its checkpoint says; remove {path.parent} to start anew"
-            )
         self._file = path.open("ab+")
         self._file.truncate(length)
         self._file.seek(length)
+        self._said, self._read = _prefix(path, length), length
 
     def write(self, row: Mapping[str, Any]) -> None:
         self._file.write((json.dumps(row, ensure_ascii=False) + "\n").encode())
@@ -41,10 +62,13 @@ class _Log:
         self._file.seek(0)
         return sum(1 for _ in self._file)
 
-    def flush(self) -> int:
-        """Hands everything to the system and returns the file's length in bytes."""
+    def flush(self) -> tuple[int, str]:
+        """Hands everything to the system and returns the file's length and SHA-256."""
         self._file.flush()
-        return self._file.tell()
+        self._file.seek(self._read)
+        self._said.update(self._file.read())
+        self._read = self._file.tell()
+        return self._read, self._said.hexdigest()
 
     def close(self) -> None:
         self._file.close()
@@ -139,9 +163,10 @@ class Files:
     """All that a run writes while it goes."""
 
     def __init__(
-        self, directory: Path, members: Sequence[Member], sizes: Mapping[str, int]
+        self, directory: Path, members: Sequence[Member], sizes: Mapping[str, Any]
     ) -> None:
-        """`sizes`: bytes of each log that count; what stands behind them is cut off."""
+        """`sizes`: what `flush` said of the logs; what stands behind it is cut off. See `check`."""
+        check(directory, sizes)
         self._metrics = _Log(directory / "metrics.jsonl", sizes["metrics"])
         self._samples = _Log(directory / "samples.jsonl", sizes["samples"])
         self._row = self._metrics.rows()
@@ -155,9 +180,12 @@ class Files:
     def sample(self, row: Mapping[str, Any]) -> None:
         self._samples.write(row)
 
-    def flush(self) -> dict[str, int]:
-        """Bytes of each log, all of them with the system."""
-        return {"metrics": self._metrics.flush(), "samples": self._samples.flush()}
+    def flush(self) -> dict[str, Any]:
+        """Bytes and digest of each log, all of them with the system."""
+        out: dict[str, Any] = {}
+        for name, log in zip(LOGS, (self._metrics, self._samples), strict=True):
+            out[name], out[f"{name}_sha256"] = log.flush()
+        return out
 
     def close(self) -> None:
         self._metrics.close()

@@ -11,6 +11,10 @@
 
 from __future__ import annotations
 
+import dataclasses
+import itertools
+import math
+from bisect import bisect
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, NamedTuple
@@ -35,6 +39,7 @@ from rlhf_jax.kernels import (
     stopping,
 )
 from rlhf_jax.kernels.experience import Given
+from rlhf_jax.mesh import population_mesh
 from rlhf_jax.models import heads
 from rlhf_jax.parts import Parts, make, policy_settings
 from rlhf_jax.types import Array, Metrics, Params, World
@@ -74,7 +79,7 @@ class Pipeline(NamedTuple):
     world: World
     mesh: Mesh
     begin: Callable[[], State]
-    """The state before the first call; traceable, so that its shapes are known for free."""
+    """The state before the first call; traceable: `shapes` asks what it would be."""
     plan: tuple[Call, ...]
     parts: Parts
 
@@ -106,6 +111,63 @@ def build(
     return Pipeline(
         parts.world, parts.mesh, partial(_begin, parts, base), _plan(parts, base), parts
     )
+
+
+def shapes(line: Pipeline) -> State:
+    """Shapes, types and places of a state's arrays, without one of them: what is read onto."""
+    shared, mesh = line.parts.config.pretrain.shared, line.mesh
+    base_mesh = population_mesh(1, list(mesh.devices.flat)) if shared else mesh
+
+    def laid(tree: Any, over: Mesh, spec: P) -> Any:
+        place = NamedSharding(over, spec)
+        one = lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=place)
+        return jax.tree.map(one, tree)
+
+    found = jax.eval_shape(line.begin)
+    return laid(found, mesh, P("seed"))._replace(
+        base=laid(found.base, base_mesh, P("seed")),
+        reference=laid(found.reference, mesh, P() if shared else P("seed")),
+    )
+
+
+def steps_of(calls: Sequence[Call]) -> int:
+    """Steps that these calls make, a look counted as one: the same whatever `run.chunk` is."""
+    return sum(max(call.steps, 1) for call in calls)
+
+
+def place(line: Pipeline, done: int) -> tuple[int, int]:
+    """Where `done` steps end: which call is next, and how many steps of it are made.
+
+    Raises:
+      ValueError: the plan has no such place.
+    """
+    ends = list(itertools.accumulate((max(c.steps, 1) for c in line.plan), initial=0))
+    i = bisect(ends, done) - 1
+    if not 0 <= done <= ends[-1] or (done != ends[i] and line.plan[i].stage != "policy"):
+        raise ValueError(f"after {done} steps is no place in a plan of {ends[-1]}")
+    return i, done - ends[i]
+
+
+def going_on(line: Pipeline, done: int) -> tuple[Pipeline, int]:
+    """The pipeline with a call that begins after `done` steps, and which of its calls that is.
+
+    A call of the policy that such a `place` lies in is cut there, its rest made in equal calls.
+    """
+    i, made = place(line, done)
+    if made == 0:
+        return line, i
+    plan, parts, config = line.plan, line.parts, line.parts.config
+    call, n = plan[i], policy_settings(config.learner, config).iterations
+    piece = math.gcd(n, call.steps - made)
+    run = dataclasses.replace(config.run, chunk=piece)
+    by_piece = make(dataclasses.replace(config, run=run), list(line.mesh.devices.flat))
+    run_piece = partial(_policy, parts._replace(policy=by_piece.policy))
+    rest = tuple(
+        Call("policy", call.round, call.first + k, piece, run_piece)
+        for k in range(made, call.steps, piece)
+    )
+    cut = (*plan[:i], call._replace(steps=made), *rest, *plan[i + 1 :])
+    return line._replace(plan=cut), i + 1
 
 
 def same_program(a: Config, b: Config) -> bool:

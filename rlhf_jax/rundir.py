@@ -8,9 +8,10 @@ import json
 import os
 import platform
 import subprocess
+import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -37,41 +38,90 @@ def read_settings(directory: Path) -> dict[str, Any]:
     return found
 
 
-def claim(config: Config) -> Path:
-    """The directory of this run, made if need be.
+FILES = ("config.json", "metadata.json", "metrics.jsonl", "samples.jsonl", "lock")
+FOLDERS = ("checkpoints", "events")
+"""What a run's directory may hold, each of one kind only; a report stands beside them."""
+
+
+@contextmanager
+def opened(config: Config) -> Iterator[Path]:
+    """The directory of this run, made if need be, checked as a whole and held by this process.
 
     Raises:
-      ConfigError: it cannot be written, or holds a run with other settings. What `run.*`
-        says changes no numbers and may differ; a setting that did not exist when the run was
-        made had the value that is now its default.
+      ConfigError: it cannot be written, is in use, holds a run with other settings, or
+        a file in it is not what a run writes there. Nothing in it was changed.
     """
-    directory = Path(config.run.directory) / config.name
-    mine = settings(config)
-    try:
-        directory.mkdir(parents=True, exist_ok=True)
-        path = directory / "config.json"
-        if path.exists():
-            theirs = settings(Config()) | read_settings(directory)
-            differing = [
-                f"{k} ({theirs.get(k, 'absent')} there, {mine.get(k, 'absent')} here)"
-                for k in sorted(mine.keys() | theirs.keys())
-                if not k.startswith("run.") and mine.get(k) != theirs.get(k)
-            ]
-            if differing:
-                raise ConfigError(
-                    f"{directory} holds a run with other settings: {', '.join(differing)}; "
-                    "choose another --name or remove the directory"
-                )
-        _replace(path, mine)
-    except OSError as problem:
-        raise ConfigError(f"run.directory: cannot write {directory}: {problem.strerror}") from None
-    return directory
+    directory = place(config)
+    with ExitStack() as held:
+        try:
+            directory.mkdir(parents=True, exist_ok=True)
+            _check_kinds(directory)
+            held.enter_context(locked(directory))
+            _check_whole(directory)
+            refuse_other(config)
+            _replace(directory / "config.json", settings(config))
+        except OSError as problem:
+            where, why = problem.filename or directory, problem.strerror or problem
+            raise ConfigError(f"run.directory: cannot write {where}: {why}") from None
+        yield directory
+
+
+def place(config: Config) -> Path:
+    return Path(config.run.directory) / config.name
+
+
+def _check_kinds(directory: Path) -> None:
+    for names, right, kind in ((FILES, Path.is_file, "file"), (FOLDERS, Path.is_dir, "folder")):
+        for name in names:
+            path = directory / name
+            if (path.exists() or path.is_symlink()) and not right(path):
+                raise ConfigError(f"{path} is no {kind}, as a run has there; move it away")
+
+
+def _check_whole(directory: Path) -> None:
+    """Raises `ConfigError` where what is there cannot be what a run left."""
+    config, log = directory / "config.json", directory / "metrics.jsonl"
+    begun = [n for n in (*FILES, *FOLDERS) if n != "lock" and (directory / n).exists()]
+    if begun and not config.exists():
+        raise ConfigError(
+            f"{config} does not exist, though {begun[0]} does: nothing says whose it is; put it "
+            "back, or choose another --name"
+        )
+    read_metadata(directory)
+    measured = log.exists() and log.stat().st_size > 0
+    if measured and not (directory / "checkpoints").exists():
+        raise ConfigError(
+            f"{directory / 'checkpoints'} does not exist, though {log.name} holds what was "
+            "measured; put it back, or choose another --name to begin anew"
+        )
+
+
+def refuse_other(config: Config) -> None:
+    """Raises `ConfigError` where the directory holds a run with other settings, and names them.
+
+    What `run.*` says changes no numbers and may differ; a setting that did not exist when the
+    run was made had the value that is now its default.
+    """
+    directory, mine = place(config), settings(config)
+    if not (directory / "config.json").exists():
+        return
+    theirs = settings(Config()) | read_settings(directory)
+    differing = [
+        f"{k} ({theirs.get(k, 'absent')} there, {mine.get(k, 'absent')} here)"
+        for k in sorted(mine.keys() | theirs.keys())
+        if not k.startswith("run.") and mine.get(k) != theirs.get(k)
+    ]
+    if differing:
+        raise ConfigError(
+            f"{directory} holds a run with other settings: {', '.join(differing)}; "
+            "choose another --name or remove the directory"
+        )
 
 
 @contextmanager
 def locked(directory: Path) -> Iterator[None]:
     """Holds the directory for this process. Raises `ConfigError` if another one holds it."""
-    with (directory / "lock").open("w") as file:
+    with (directory / "lock").open("a") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
@@ -82,7 +132,10 @@ def locked(directory: Path) -> Iterator[None]:
 def _replace(path: Path, content: Any) -> None:
     """Writes JSON so that a reader sees the old file or the new one, never half of one."""
     scratch = path.with_suffix(".tmp")
-    scratch.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n")
+    with scratch.open("w") as file:
+        file.write(json.dumps(content, indent=1, ensure_ascii=False) + "\n")
+        file.flush()
+        os.fsync(file.fileno())
     os.replace(scratch, path)
 
 
@@ -101,38 +154,99 @@ def _git_revision() -> str:
     return head.stdout.strip() + ("+" if changes.stdout.strip() else "")
 
 
+def now() -> str:
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+
+
+def begin(command: str, devices: Sequence[str]) -> dict[str, Any]:
+    """What is known of a start when it begins: one entry of `starts` in metadata.json."""
+    versions = {"python": platform.python_version()}
+    for package in PACKAGES:
+        versions[package] = importlib.metadata.version(package)
+    return {
+        "started": now(),
+        "ended": None,
+        "command": command,
+        "versions": versions,
+        "git_revision": _git_revision(),
+        "devices": list(devices),
+        "seconds": 0.0,
+        "steps": 0,
+        "saved": 0,
+    }
+
+
+def read_metadata(directory: Path) -> dict[str, Any]:
+    """What metadata.json says, `starts` included; nothing where there is none.
+
+    Raises: `ConfigError` if it is there and is not what a run writes.
+    """
+    path = directory / "metadata.json"
+    if not path.exists():
+        return {}
+    try:
+        found = json.loads(path.read_text())
+        if not isinstance(found, dict):
+            raise ValueError("it holds no object")
+        if "starts" not in found:  # older versions told of the last start only
+            known = ("started", "command", "versions", "git_revision", "devices", "seconds")
+            one = {k: found[k] for k in known if k in found}
+            found["starts"] = [{**one, "ended": found.get("finished")}]
+        if not all(isinstance(s, dict) for s in found["starts"]):
+            raise ValueError("its starts are no starts")
+    except (OSError, ValueError, TypeError) as problem:
+        raise ConfigError(
+            f"{path} cannot be read: {problem}; put it back, or move it away: the run can go on, "
+            "what it said of earlier starts is lost"
+        ) from None
+    return found
+
+
+def refuse_lost(directory: Path, before: Mapping[str, Any]) -> None:
+    """Raises `ConfigError` where what was saved, as metadata.json had it, is there no more."""
+    log = directory / "metrics.jsonl"
+    known = any(start.get("saved", 0) for start in before.get("starts", ()))
+    measured = log.exists() and log.stat().st_size > 0
+    if known or before.get("finished") or (measured and not before):
+        raise ConfigError(
+            f"{directory / 'checkpoints'} holds no checkpoint, though the run had saved some; put "
+            "them back, or choose another --name to begin anew; nothing was changed"
+        )
+    if measured:
+        print(f"{directory}: nothing was saved before it ended; it begins anew", file=sys.stderr)
+
+
 def describe(
     directory: Path,
     config: Config,
+    before: Mapping[str, Any],
+    start: Mapping[str, Any],
     *,
-    command: str,
-    devices: list[str],
     data: dict[str, Any],
     members: list[dict[str, Any]],
     base: str,
     seconds: float,
     finished: bool,
 ) -> None:
-    """Writes metadata.json: where a run's numbers come from."""
-    path = directory / "metadata.json"
-    before = json.loads(path.read_text()) if path.exists() else {}
-    now = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
-    versions = {"python": platform.python_version()}
-    for package in PACKAGES:
-        versions[package] = importlib.metadata.version(package)
-    _replace(
-        path,
-        {
-            "name": config.name,
-            "command": command,
-            "started": before.get("started", now),
-            "finished": now if finished else None,
-            "seconds": round(seconds, 1),
-            "versions": versions,
-            "git_revision": _git_revision(),
-            "devices": devices,
-            "members": members,
-            "data": data,
-            "base": base,
-        },
-    )
+    """Writes metadata.json: where a run's numbers come from.
+
+    `before`: what it said when this `start` began. Every start stays listed; what is said of the
+    run as a whole is that of the last start that made a step of it, and its first beginning.
+    """
+    starts = [*before.get("starts", ()), dict(start)]
+    whole: dict[str, Any] = {
+        "name": config.name,
+        "command": start["command"],
+        "started": before.get("started", start["started"]),
+        "finished": now() if finished else None,
+        "seconds": round(seconds, 1),
+        "versions": start["versions"],
+        "git_revision": start["git_revision"],
+        "devices": start["devices"],
+        "members": members,
+        "data": data,
+        "base": base,
+    }
+    if finished and before.get("finished") and start["steps"] == 0:
+        whole = dict(before)
+    _replace(directory / "metadata.json", {**whole, "starts": starts})

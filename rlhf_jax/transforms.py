@@ -134,12 +134,8 @@ def shard(kernel: Kernel, mesh: Mesh, *, batch_axes: Any = 0) -> Kernel:
     compiled = jax.jit(step, donate_argnums=0)
     start = jax.jit(kernel.init, out_shardings=NamedSharding(mesh, P("seed")))
 
-    def init(*args: Any) -> State:
-        with jax.set_mesh(mesh):
-            return start(*args)
-
     def run(state: State, batch: Any) -> tuple[State, Metrics]:
         with jax.set_mesh(mesh):
             return compiled(state, batch)
 
-    return Kernel(init, run)
+    return Kernel(start, run)

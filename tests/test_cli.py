@@ -210,7 +210,8 @@ def test_a_configuration_file_that_is_no_text_is_one_line(run, tmp_path):
 
 
 def claimed(arguments: list[str]) -> None:
-    rundir.claim(cli.parse(arguments, "train.py"))
+    with rundir.opened(cli.parse(arguments, "train.py")):
+        pass
 
 
 def test_a_file_where_the_directory_should_be_is_one_line(run, config_file, tmp_path):

@@ -10,7 +10,6 @@ import pytest
 from tiny import EOS, LANGUAGE, PAD, A, B, C
 
 from rlhf_jax import metrics
-from rlhf_jax.config import ConfigError
 from rlhf_jax.grid import Member
 
 MEMBERS = [Member(0, {}), Member(1, {})]
@@ -138,7 +137,7 @@ def directory(tmp_path):
     return tmp_path
 
 
-def write(directory, sizes, steps) -> dict[str, int]:
+def write(directory, sizes, steps) -> dict:
     files = metrics.Files(directory, MEMBERS, sizes)
     for i in steps:
         files.metrics(row(i))
@@ -156,8 +155,8 @@ def test_rows_are_written_one_a_line_in_order(directory):
 
 def test_flush_returns_the_bytes_that_stand_in_the_files(directory):
     sizes = write(directory, EMPTY, range(3))
-    for name, size in sizes.items():
-        assert (directory / f"{name}.jsonl").stat().st_size == size > 0
+    for name in metrics.LOGS:
+        assert (directory / f"{name}.jsonl").stat().st_size == sizes[name] > 0
 
 
 def test_a_resumed_run_cuts_off_what_its_checkpoint_did_not_see(directory):
@@ -188,11 +187,22 @@ def test_a_run_from_the_beginning_empties_the_files(directory):
     assert read(directory / "metrics.jsonl") == [row(0)]
 
 
-def test_a_log_shorter_than_its_checkpoint_says_is_refused(directory):
+@pytest.mark.parametrize("name", metrics.LOGS)
+def test_a_log_that_is_not_what_was_written_is_refused_and_left_as_it_is(directory, name):
     sizes = write(directory, EMPTY, range(3))
-    (directory / "metrics.jsonl").unlink()
-    with pytest.raises(ConfigError, match=r"metrics\.jsonl is shorter than its checkpoint says"):
-        metrics.Files(directory, MEMBERS, sizes)
+    path = directory / f"{name}.jsonl"
+    whole = path.read_bytes()
+    for raw, said in (
+        (whole[:-1], rf"{name}\.jsonl has {len(whole) - 1} of the {len(whole)} bytes"),
+        (bytes([whole[0] ^ 1]) + whole[1:], rf"first {len(whole)} bytes of {name}\.jsonl are not"),
+    ):
+        path.write_bytes(raw)
+        with pytest.raises(ValueError, match=said):
+            metrics.Files(directory, MEMBERS, sizes)
+        assert path.read_bytes() == raw
+    path.write_bytes(whole + b"more")
+    metrics.Files(directory, MEMBERS, sizes).close()
+    assert path.read_bytes() == whole
 
 
 # --- TensorBoard

@@ -56,7 +56,7 @@ def done(config: Config) -> bool:
     """
     if not finished(place(config)):
         return False
-    rundir.claim(config)
+    rundir.refuse_other(config)
     return True
 
 

@@ -213,7 +213,8 @@ def test_a_finished_run_with_other_settings_is_refused_and_never_shown(tmp_path:
     study = make_study(axis=None, expectations=())
     config = plan.chunks(study, tmp_path)[0].config
     assert not plan.done(config)
-    rundir.claim(config)
+    with rundir.opened(config):
+        pass
     assert not plan.done(config)
     (plan.place(config) / "metadata.json").write_text('{"finished": "now"}')
     assert plan.done(config)

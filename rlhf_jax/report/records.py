@@ -165,7 +165,7 @@ def _series(
     A member is gone from its first number that is not finite: later ones do not count, whatever
     they look like.
     """
-    gone: dict[int, Left]
+    gone: dict[int, Left] = {}
     table: dict[tuple[str, str], dict[tuple[int, int], np.ndarray]] = {}
     for number, row in _rows(path, notes):
         where = f"{path}: line {number}"

@@ -10,16 +10,18 @@ import contextlib
 import io
 import os
 import shlex
+import signal
 import sys
 import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
+from rlhf_jax import signals, streams
 from rlhf_jax.config import Config, ConfigError
 from rlhf_jax.validate import validate
 
-BAD_INPUT, FAILED, INTERRUPTED = 2, 1, 130
+BAD_INPUT, FAILED = 2, 1
 
 
 def parse(arguments: Sequence[str], prog: str) -> Config:
@@ -99,29 +101,54 @@ def _sentence(panel: str) -> str:
     return body[0]
 
 
+def process(work: Callable[[list[str]], None]) -> NoReturn:
+    """`main` for a process that does nothing else; called before anything heavy is imported.
+
+    Ctrl-C, SIGTERM and SIGHUP are noted from here to the end, for `work` to stop where
+    everything is saved; nobody need read what it says.
+    """
+    streams.guard()
+    signals.listen()
+    # XLA says "Very slow compile?" to terminals; what fails raises, and is said in one line.
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    code = main(work, sys.argv[1:])
+    signals.deafen()
+    if code == 0 and signals.asked():
+        code = 128 + signals.asked()
+        print("asked to stop when all was done: nothing is missing", file=sys.stderr)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    sys.exit(code)
+
+
 def main(work: Callable[[list[str]], None], arguments: Sequence[str]) -> int:
     """Runs `work` and turns what goes wrong into one line and an exit code.
 
-    2: bad input; 1: the run failed; 130: interrupted. `--debug` shows the traceback instead.
+    2: bad input; 1: the run failed; 130, 143: stopped by Ctrl-C, by SIGTERM. `--debug` shows
+    the traceback of what failed instead.
     """
     rest = [a for a in arguments if a != "--debug"]
-    if len(rest) != len(arguments):
-        work(rest)
-        return 0
-    warnings.showwarning = _say
+    debug = len(rest) != len(arguments)
+    if not debug:
+        warnings.showwarning = _say
     with contextlib.suppress(AttributeError):  # a stream that a test put there
         sys.stdout.reconfigure(errors="replace")  # type: ignore[union-attr]
     try:
         work(rest)
-    except ConfigError as problem:
-        print("error:", " ".join(str(problem).split()), file=sys.stderr)
-        return BAD_INPUT
+    except signals.Interrupted as stop:
+        print(" ".join(str(stop).split()), file=sys.stderr)
+        return 128 + (signals.asked() or signal.SIGINT)
     except KeyboardInterrupt:
         print("stopped; the last checkpoint is kept", file=sys.stderr)
-        return INTERRUPTED
+        return 128 + signal.SIGINT
     except Exception as problem:
+        if debug:
+            raise
+        if isinstance(problem, ConfigError):
+            print("error:", " ".join(str(problem).split()), file=sys.stderr)
+            return BAD_INPUT
         print(f"error: {_reason(problem)}; --debug shows where", file=sys.stderr)
-        return INTERRUPTED if type(problem).__name__ == "Interrupted" else FAILED
+        return FAILED
     return 0
 
 
@@ -132,8 +159,7 @@ def _say(message: Warning | str, *_: Any, **__: Any) -> None:
 
 def _reason(problem: Exception) -> str:
     first = (str(problem).strip().splitlines() or [""])[0]
-    known = type(problem).__name__ in ("Diverged", "Interrupted")
-    return first if known else f"{type(problem).__name__}: {first}"
+    return first if type(problem).__name__ == "Diverged" else f"{type(problem).__name__}: {first}"
 
 
 def command(arguments: Sequence[str], prog: str) -> str:

@@ -3,31 +3,31 @@
 from __future__ import annotations
 
 import os
-import signal
 import sys
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
 
-from rlhf_jax import grid, metrics, pipeline, rundir
+from rlhf_jax import grid, metrics, pipeline, rundir, signals
 from rlhf_jax.checkpoint import Checkpoints
 from rlhf_jax.config import Config, ConfigError
 from rlhf_jax.progress import Progress
+from rlhf_jax.signals import Interrupted
 from rlhf_jax.types import Params
 from rlhf_jax.validate import validate
 
 
 class Diverged(RuntimeError):
-    """A number of the run is not finite. The message says which, where and for whom."""
+    """No member has finite numbers left. The message says where, `directory` holds the rest."""
 
-
-class Interrupted(RuntimeError):
-    """The run was stopped by Ctrl-C and saved. The message says how to go on."""
+    def __init__(self, message: str, directory: Path) -> None:
+        super().__init__(message)
+        self.directory = directory
 
 
 def prepare(config: Config) -> Sequence[jax.Device]:
@@ -54,28 +54,6 @@ def prepare(config: Config) -> Sequence[jax.Device]:
 def _user_cache() -> str:
     root = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     return str(Path(root) / "rlhf_jax" / "xla")
-
-
-@contextmanager
-def _one_warning() -> Iterator[list[bool]]:
-    """The first Ctrl-C is noted, so that the call under way can finish; the second stops."""
-    asked: list[bool] = []
-
-    def note(*_: Any) -> None:
-        if asked:
-            raise KeyboardInterrupt
-        asked.append(True)
-        print("\nstopping after this call; Ctrl-C again stops now", file=sys.stderr)
-
-    try:
-        old = signal.signal(signal.SIGINT, note)
-    except ValueError:  # not the main thread: nothing to catch
-        yield asked
-        return
-    try:
-        yield asked
-    finally:
-        signal.signal(signal.SIGINT, old)
 
 
 _SPOKEN = ("world.name", "world.length", "world.trigger", "world.symbols")
@@ -199,10 +177,8 @@ class _Run:
     ) -> None:
         plan = self.line.plan
         saved = time.monotonic()
-        with (
-            _one_warning() as asked_to_stop,
-            Progress([(c.stage, c.round, c.steps) for c in plan], done) as progress,
-        ):
+        _stop_if_asked(f"{done} of {len(plan)} calls done")
+        with Progress([(c.stage, c.round, c.steps) for c in plan], done) as progress:
             for i in range(done, len(plan)):
                 begun = time.monotonic()
                 progress.starts(i)
@@ -215,7 +191,7 @@ class _Run:
                 progress.ends(i, took, rows[-1])
                 if not plan[i].whole:
                     continue
-                last, stop = i + 1 == len(plan), bool(asked_to_stop)
+                last, stop = i + 1 == len(plan), bool(signals.asked())
                 late = time.monotonic() - saved >= self.config.run.checkpoint_seconds
                 if last or stop or late:
                     steps = pipeline.steps_of(plan[: i + 1])
@@ -233,23 +209,38 @@ class _Run:
     def record(
         self, call: pipeline.Call, found: dict[str, np.ndarray], files: metrics.Files
     ) -> list[dict[str, Any]]:
-        """Writes what a call measured. Raises `Diverged` where it is no number."""
-        rows = metrics.rows(call.stage, call.round, call.first, call.steps, found)
-        for row in rows:
-            files.metrics(row)
+        """Writes what a call measured. Raises `Diverged` where nobody has numbers left."""
+        before = dict(files.gone)
+        measured = metrics.rows(call.stage, call.round, call.first, call.steps, found)
+        rows = [files.metrics(row) for row in measured]
         if any(name.startswith(metrics.SAMPLE) for name in found):
             for row in metrics.samples(call.round, found, self.line.world.language):
                 files.sample(row)
-        bad = metrics.first_not_finite(rows)
-        if bad is not None:
-            files.flush()
-            step, name, member = bad
-            who = self.members[member] if len(rows[0][name]) > 1 else "the shared base model"
-            raise Diverged(
-                f"{call.stage}, round {call.round + 1}, step {step + 1}: {name} is not finite "
-                f"for {who}; what was computed before is kept in {self.directory}"
-            )
+        new = {i: left for i, left in files.gone.items() if i not in before}
+        if new:
+            self.leave(new, files)
         return rows
+
+    def leave(self, new: dict[int, metrics.Left], files: metrics.Files) -> None:
+        """Says who has left the population. Raises `Diverged` where nobody stays."""
+        n, k = len(self.members), len(files.gone)
+        first = next(iter(new))
+        shared = len(new) == n and new[first].stage == "pretrain" and self.config.pretrain.shared
+        who = "the shared base model" if shared else str(self.members[first])
+        others = f" and for {len(new) - 1} more" if len(new) > 1 and not shared else ""
+        said = f"{new[first]} for {who}{others}"
+        if k == n:
+            files.flush()
+            raise Diverged(
+                f"{said}: all {n} members have diverged; what was computed before is kept in "
+                f"{self.directory}",
+                self.directory,
+            )
+        print(f"warning: {said}; {k} of {n} members have diverged", file=sys.stderr)
+
+
+def _stop_if_asked(done: str) -> None:
+    signals.check(f"with {done}; what was saved is kept, and the same command goes on")
 
 
 def build(config: Config, like: pipeline.Pipeline | None = None) -> pipeline.Pipeline:
@@ -258,6 +249,7 @@ def build(config: Config, like: pipeline.Pipeline | None = None) -> pipeline.Pip
     Raises `ConfigError`, see `run`.
     """
     validate(config)
+    _stop_if_asked("nothing begun")
     devices = prepare(config)
     return pipeline.build(config, devices, _load_base(config), like)
 
@@ -269,8 +261,10 @@ def run(config: Config, command: str, line: pipeline.Pipeline | None = None) -> 
 
     Raises:
       ConfigError: the configuration or the run directory cannot be used.
-      Diverged: a number is not finite; checkpoints from before are kept.
-      Interrupted: Ctrl-C; everything is saved.
+      Diverged: every member has diverged; checkpoints from before are kept. Where some have,
+        the others end, and the log and the report say who left and when.
+      Interrupted: a signal asked this process to stop, where `signals.listen` hears them;
+        everything is saved.
     """
     line = build(config) if line is None else line
     with rundir.opened(config) as directory:

@@ -1,4 +1,4 @@
-"""What a run writes as it goes: metrics.jsonl, samples.jsonl, TensorBoard events.
+"""What a run writes as it goes: metrics.jsonl, samples.jsonl and, from `events`, TensorBoard's.
 
 Both .jsonl files hold results only, no clock: two equal runs write equal bytes, and a
 resumed run cuts them back to where its checkpoint was taken.
@@ -8,12 +8,16 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+import math
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
+from rlhf_jax.config import ConfigError
+from rlhf_jax.events import HEAD, Events, Steps
 from rlhf_jax.grid import Member
 from rlhf_jax.types import Language
 
@@ -46,6 +50,58 @@ def _prefix(path: Path, length: int) -> Any:
     return said
 
 
+class Left(NamedTuple):
+    """Where a member left the population: its first number that is not finite."""
+
+    stage: str
+    round: int
+    step: int
+    metric: str
+
+    def __str__(self) -> str:
+        where = f"{self.stage}, round {self.round + 1}, step {self.step + 1}"
+        return f"{where}: {self.metric} is not finite"
+
+
+def leaving(row: Mapping[str, Any], gone: Iterable[int], members: int) -> dict[int, Left]:
+    """Who leaves at this row. What all members share (one value) takes all of them along."""
+    found: dict[int, Left] = {}
+    for name, values in row.items():
+        if name in HEAD:
+            continue
+        flat = np.asarray(values, np.float64).reshape(len(values), -1)
+        bad = np.flatnonzero(~np.isfinite(flat).all(axis=1))
+        if len(bad):
+            who = range(members) if len(values) < members else bad.tolist()
+            for member in set(who) - set(gone) - set(found):
+                found[member] = Left(row["stage"], row["round"], row["step"], name)
+    return dict(sorted(found.items()))
+
+
+def without(row: Mapping[str, Any], gone: Iterable[int], members: int) -> dict[str, Any]:
+    """The row with nothing of members that left before it, whatever their numbers look like."""
+    out = dict(row)
+    if gone:
+        for name, values in row.items():
+            if name not in HEAD and len(values) == members:
+                out[name] = [_none(v) if i in gone else v for i, v in enumerate(values)]
+    return out
+
+
+def _none(x: Any) -> Any:
+    """None in the shape of a list of numbers."""
+    return [_none(v) for v in x] if isinstance(x, list) else None
+
+
+def _strict(x: Any) -> Any:
+    """JSON knows no NaN and no ∞: they are written as null."""
+    if isinstance(x, dict):
+        return {k: _strict(v) for k, v in x.items()}
+    if isinstance(x, list):
+        return [_strict(v) for v in x]
+    return None if isinstance(x, float) and not math.isfinite(x) else x
+
+
 class _Log:
     """An append-only file of JSON rows that can be cut back to a known length."""
 
@@ -56,11 +112,12 @@ class _Log:
         self._said, self._read = _prefix(path, length), length
 
     def write(self, row: Mapping[str, Any]) -> None:
-        self._file.write((json.dumps(row, ensure_ascii=False) + "\n").encode())
+        text = json.dumps(_strict(row), ensure_ascii=False, allow_nan=False)
+        self._file.write((text + "\n").encode())
 
-    def rows(self) -> int:
+    def lines(self) -> Iterator[bytes]:
         self._file.seek(0)
-        return sum(1 for _ in self._file)
+        yield from self._file
 
     def flush(self) -> tuple[int, str]:
         """Hands everything to the system and returns the file's length and SHA-256."""
@@ -119,46 +176,6 @@ def samples(
     return out
 
 
-def first_not_finite(found: Sequence[Mapping[str, Any]]) -> tuple[int, str, int] | None:
-    """(step, metric, member) of the first number that is none, or nothing."""
-    for row in found:
-        for name, values in row.items():
-            if name not in ("stage", "round", "step"):
-                flat = np.asarray(values, np.float64).reshape(len(values), -1)
-                bad = ~np.isfinite(flat).all(axis=1)
-                if bad.any():
-                    return row["step"], name, int(np.argmax(bad))
-    return None
-
-
-class Events:
-    """TensorBoard events: the mean over the seeds of each grid point."""
-
-    def __init__(self, directory: Path, members: Sequence[Member], purge: int) -> None:
-        from tensorboardX import SummaryWriter
-
-        self._writers: dict[str, tuple[SummaryWriter, list[int]]] = {}
-        points: dict[str, list[int]] = {}
-        for i, member in enumerate(members):
-            name = ",".join(f"{k}={v:g}" for k, v in member.point.items())
-            points.setdefault(name, []).append(i)
-        for name, rows_ in points.items():
-            writer = SummaryWriter(str(directory / (name or "all")), purge_step=purge)
-            self._writers[name] = (writer, rows_)
-
-    def write(self, row: Mapping[str, Any], step: int) -> None:
-        for writer, mine in self._writers.values():
-            for name, values in row.items():
-                if name in ("stage", "round", "step") or np.ndim(values) != 1:
-                    continue
-                chosen = [values[i] for i in mine] if len(values) > max(mine) else values
-                writer.add_scalar(name, float(np.mean(chosen)), step)
-
-    def close(self) -> None:
-        for writer, _ in self._writers.values():
-            writer.close()
-
-
 class Files:
     """All that a run writes while it goes."""
 
@@ -169,25 +186,47 @@ class Files:
         check(directory, sizes)
         self._metrics = _Log(directory / "metrics.jsonl", sizes["metrics"])
         self._samples = _Log(directory / "samples.jsonl", sizes["samples"])
-        self._row = self._metrics.rows()
-        self._events = Events(directory / "events", members, self._row)
+        self._members = len(members)
+        self.gone: dict[int, Left] = {}
+        """Members that have left, by their place in the population."""
+        self._steps, rows = Steps(), 0
+        for line in self._metrics.lines():
+            rows += 1
+            self._steps.through(*_head(line))
+            if b"null" in line:
+                self.gone |= leaving(json.loads(line), self.gone, self._members)
+        self._events = Events(directory / "events", members, rows)
 
-    def metrics(self, row: Mapping[str, Any]) -> None:
+    def metrics(self, row: Mapping[str, Any]) -> dict[str, Any]:
+        """Writes a row without the members that have left, and returns it so."""
+        row = without(row, self.gone, self._members)
+        self.gone |= leaving(row, self.gone, self._members)
         self._metrics.write(row)
-        self._events.write(row, self._row)
-        self._row += 1
+        self._events.write(row, self._steps.through(row["stage"], row["round"], row["step"]))
+        return row
 
     def sample(self, row: Mapping[str, Any]) -> None:
-        self._samples.write(row)
+        """A member that has left has nothing to say."""
+        if row["member"] not in self.gone:
+            self._samples.write(row)
 
     def flush(self) -> dict[str, Any]:
         """Bytes and digest of each log, all of them with the system."""
+        self._events.flush()
         out: dict[str, Any] = {}
         for name, log in zip(LOGS, (self._metrics, self._samples), strict=True):
             out[name], out[f"{name}_sha256"] = log.flush()
         return out
 
     def close(self) -> None:
+        self.flush()
         self._metrics.close()
         self._samples.close()
-        self._events.close()
+
+
+def _head(line: bytes) -> tuple[str, int, int]:
+    """Stage, round and step of a written row: they stand first, so the rest need not be read."""
+    found = re.match(rb'\{"stage": "(\w+)", "round": (\d+), "step": (\d+)', line)
+    if found is None:
+        raise ConfigError(f"metrics.jsonl: a row does not begin with its stage: {line[:60]!r}")
+    return found[1].decode(), int(found[2]), int(found[3])

@@ -29,10 +29,14 @@ _SHOWN = {
 
 
 def numbers(stage: str, row: Mapping[str, Any]) -> str:
-    """`gold 0.52  KL 3.10`: means over the population."""
-    return "  ".join(
-        f"{label} {np.mean(row[name]):.3g}" for name, label in _SHOWN.get(stage, ()) if name in row
-    )
+    """`gold 0.52  KL 3.10`: means over the members that have not diverged."""
+    shown = []
+    for name, label in _SHOWN.get(stage, ()):
+        values = np.asarray(row.get(name, ()), np.float64)
+        values = values[np.isfinite(values)]
+        if values.size:
+            shown.append(f"{label} {np.mean(values):.3g}")
+    return "  ".join(shown)
 
 
 class Progress:

@@ -19,7 +19,6 @@ nothing once all is done. Ends in runs/studies/<name>/study.html and runs/studie
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
 from rlhf_jax import cli
@@ -37,6 +36,7 @@ def work(arguments: list[str]) -> None:
 
     from rich.console import Console
 
+    from rlhf_jax import signals
     from rlhf_jax.studies import answers, page, plan, runs, tables
 
     typed = cli.command(arguments, PROG)
@@ -46,6 +46,7 @@ def work(arguments: list[str]) -> None:
         if asked.single:
             chunks.insert(0, plan.alone(study, asked.root))
         runner.run(chunks, asked.root / study.name)
+        signals.check("with all runs finished; the same command writes the answer")
         said = answers.answer(study, asked.root)
         written = answers.write(said, asked.root, typed)
         Console().print(tables.terminal(said.results))
@@ -57,4 +58,4 @@ def work(arguments: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(cli.main(work, sys.argv[1:]))
+    cli.process(work)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import sys
-
 from rlhf_jax import cli
 
 PROG = "scripts/train.py"
@@ -14,13 +12,20 @@ def train(arguments: list[str]) -> None:
 
     from rich.console import Console
 
-    from rlhf_jax import loop, report
+    from rlhf_jax import loop, report, signals
 
-    directory = loop.run(config, cli.command(arguments, PROG))
+    try:
+        directory = loop.run(config, cli.command(arguments, PROG))
+    except loop.Diverged as problem:
+        print(f"report: {report.write_report(problem.directory)}")
+        raise
+    signals.check(f"with {directory} finished; the same command writes the report")
     page = report.write_report(directory)
     Console().print(report.summary_table(directory))
     print(f"report: {page}")
+    for line in report.warnings(directory):
+        print(f"warning: {line}")
 
 
 if __name__ == "__main__":
-    sys.exit(cli.main(train, sys.argv[1:]))
+    cli.process(train)

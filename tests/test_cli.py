@@ -245,7 +245,9 @@ def test_a_failure_is_one_line_with_its_kind_and_exit_code_one(run):
 def test_divergence_is_said_in_its_own_words(run):
     from rlhf_jax.loop import Diverged, Interrupted
 
-    code, said = run(work=fail(Diverged("ppo, step 3: loss/policy is not finite for seed 2")))
+    code, said = run(
+        work=fail(Diverged("ppo, step 3: loss/policy is not finite for seed 2", Path("runs/x")))
+    )
     assert code == 1
     assert said.startswith("error: ppo, step 3: loss/policy is not finite for seed 2")
     code, said = run(work=fail(Interrupted("stopped after 3 of 9 calls")))

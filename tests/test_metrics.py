@@ -10,6 +10,7 @@ import pytest
 from tiny import EOS, LANGUAGE, PAD, A, B, C
 
 from rlhf_jax import metrics
+from rlhf_jax.events import DRAWN, Events, crc32c
 from rlhf_jax.grid import Member
 
 MEMBERS = [Member(0, {}), Member(1, {})]
@@ -115,14 +116,53 @@ def test_samples_before_the_first_round_are_called_before(responses):
 # --- divergence
 
 
-def test_the_first_number_that_is_none_is_found_with_its_step_and_member():
+NAN = float("nan")
+
+
+def test_a_member_leaves_at_its_first_number_that_is_none():
     head = {"stage": "ppo", "round": 0}
     good = {**head, "step": 4, "a": [1.0, 2.0], "bins": [[1.0], [2.0]]}
-    bad = {**head, "step": 5, "a": [1.0, float("nan")], "bins": [[float("inf")], [2.0]]}
-    assert metrics.first_not_finite([good]) is None
-    assert metrics.first_not_finite([good, bad]) == (5, "a", 1)
-    bad["a"] = [0.0, 0.0]
-    assert metrics.first_not_finite([good, bad]) == (5, "bins", 0)
+    bad = {**head, "step": 5, "a": [1.0, NAN], "bins": [[float("inf")], [NAN]]}
+    assert metrics.leaving(good, (), 2) == {}
+    left = {0: metrics.Left("ppo", 0, 5, "bins"), 1: metrics.Left("ppo", 0, 5, "a")}
+    assert metrics.leaving(bad, (), 2) == left
+    assert metrics.leaving(bad, (1,), 2) == {0: left[0]}
+    assert str(left[1]) == "ppo, round 1, step 6: a is not finite"
+
+
+def test_a_model_that_all_members_share_takes_all_of_them_along():
+    row = {"stage": "pretrain", "round": 0, "step": 2, "loss": [NAN]}
+    assert set(metrics.leaving(row, (), 3)) == {0, 1, 2}
+
+
+def test_who_has_left_stays_away_and_the_log_is_strict_json(tmp_path):
+    def strictly(path) -> list[dict]:
+        def refuse(word):
+            raise AssertionError(f"{word} is not JSON")
+
+        lines = path.read_text().splitlines()
+        return [json.loads(line, parse_constant=refuse) for line in lines]
+
+    head = {"stage": "ppo", "round": 0}
+    files = metrics.Files(tmp_path, MEMBERS, EMPTY)
+    files.metrics({**head, "step": 0, "a": [1.0, 2.0]})
+    files.metrics({**head, "step": 1, "a": [1.0, NAN], "b": [[1.0, 2.0], [3.0, float("inf")]]})
+    sizes = files.flush()
+    for again in (False, True):
+        said = metrics.Files(tmp_path, MEMBERS, sizes) if again else files  # a resume remembers
+        assert said.gone == {1: metrics.Left("ppo", 0, 1, "a")}
+        # Numbers that look finite again are none: this member is gone for good.
+        row = said.metrics({**head, "step": 2, "a": [1.0, 2.0], "b": [[1.0, 2.0], [3.0, 4.0]]})
+        assert row == {**head, "step": 2, "a": [1.0, None], "b": [[1.0, 2.0], [None, None]]}
+        for member in (0, 1):
+            said.sample({"member": member, "text": "x"})
+        said.close()
+        assert strictly(tmp_path / "metrics.jsonl") == [
+            {**head, "step": 0, "a": [1.0, 2.0]},
+            {**head, "step": 1, "a": [1.0, None], "b": [[1.0, 2.0], [3.0, None]]},
+            row,
+        ]
+        assert [r["member"] for r in strictly(tmp_path / "samples.jsonl")] == [0]
 
 
 # --- files
@@ -141,7 +181,7 @@ def write(directory, sizes, steps) -> dict:
     files = metrics.Files(directory, MEMBERS, sizes)
     for i in steps:
         files.metrics(row(i))
-        files.sample({"text": "wörd" * i})
+        files.sample({"member": 0, "text": "wörd" * i})
     sizes = files.flush()
     files.close()
     return sizes
@@ -210,7 +250,12 @@ def test_a_log_that_is_not_what_was_written_is_refused_and_left_as_it_is(directo
 
 def events(path) -> dict[tuple[str, int], float]:
     """(name, step) → value of all events there, read from the records themselves."""
+    from tensorboardX.crc32c import crc32c
     from tensorboardX.proto.event_pb2 import Event
+
+    def check(part: bytes) -> bytes:
+        x = crc32c(part)
+        return ((((x >> 15) | (x << 17)) + 0xA282EAD8) & 0xFFFFFFFF).to_bytes(4, "little")
 
     out = {}
     for file in sorted(path.iterdir()):
@@ -219,23 +264,64 @@ def events(path) -> dict[tuple[str, int], float]:
             # length (8 bytes), its checksum (4), the record, its checksum (4)
             n = int.from_bytes(raw[:8], "little")
             event = Event.FromString(raw[12 : 12 + n])
+            assert raw[8:12] == check(raw[:8])
+            assert raw[12 + n : 16 + n] == check(raw[12 : 12 + n])
             raw = raw[16 + n :]
             for value in event.summary.value:
+                assert (value.tag, event.step) not in out
                 out[value.tag, event.step] = value.simple_value
     return out
 
 
-def test_events_hold_the_mean_over_the_seeds_of_each_grid_point(directory):
+def test_events_hold_every_seed_and_the_mean_of_each_grid_point(directory):
     members = [Member(s, {"ppo.kl_weight": k}) for k in (0.1, 0.2) for s in (0, 1)]
-    writer = metrics.Events(directory, members, purge=0)
+    writer = Events(directory, members, 0)
     writer.write({"stage": "ppo", "round": 0, "step": 0, "x": [1.0, 3.0, 10.0, 30.0]}, 0)
     # The shared base model has one row for all.
     writer.write({"stage": "pretrain", "round": 0, "step": 0, "y": [5.0]}, 1)
-    # What is not one number a member is not drawn.
+    # What is not one number a member is not drawn, nor is who has left.
     writer.write({"stage": "measure", "round": 0, "step": 0, "z": [[1.0, 2.0]] * 4}, 2)
-    writer.close()
-    assert events(directory / "ppo.kl_weight=0.1") == {("x", 0): 2.0, ("y", 1): 5.0}
-    assert events(directory / "ppo.kl_weight=0.2") == {("x", 0): 20.0, ("y", 1): 5.0}
+    writer.write({"stage": "ppo", "round": 0, "step": 3, "x": [1.0, None, None, None]}, 3)
+    writer.flush()
+    one, two = directory / "ppo.kl_weight=0.1", directory / "ppo.kl_weight=0.2"
+    assert events(one / "mean") == {("x", 0): 2.0, ("y", 1): 5.0, ("x", 3): 1.0}
+    assert events(one / "seed 0") == {("x", 0): 1.0, ("y", 1): 5.0, ("x", 3): 1.0}
+    assert events(one / "seed 1") == {("x", 0): 3.0, ("y", 1): 5.0}
+    assert events(two / "mean") == {("x", 0): 20.0, ("y", 1): 5.0}
+    assert events(two / "seed 1") == {("x", 0): 30.0, ("y", 1): 5.0}
+
+
+def test_many_members_are_drawn_as_means_alone(directory):
+    Events(directory, [Member(s, {}) for s in range(DRAWN + 1)], 0)
+    assert [p.name for p in (directory / "all").iterdir()] == ["mean"]
+
+
+def test_the_step_of_an_event_is_its_stages_own_through_all_rounds(directory):
+    files = metrics.Files(directory, MEMBERS, EMPTY)
+    plan = [("fit", 0, 0), ("fit", 0, 1), ("ppo", 0, 0), ("look", 0, 0)]
+    plan += [("fit", 1, 0), ("fit", 1, 1), ("fit", 1, 2), ("ppo", 1, 0), ("look", 1, 0)]
+    for i, (stage, round_, step) in enumerate(plan):
+        files.metrics({"stage": stage, "round": round_, "step": step, stage: [1.0, float(i)]})
+        if i == 4:
+            kept = files.flush()
+    files.close()
+    want = {("fit", i): x for i, x in enumerate([0.0, 1.0, 4.0, 5.0, 6.0])}
+    want |= {("ppo", 0): 2.0, ("ppo", 1): 7.0, ("look", 0): 3.0, ("look", 1): 8.0}
+    assert events(directory / "events" / "all" / "seed 1") == want
+    # A resumed run cuts its events back as it does its log, and counts on from there.
+    files = metrics.Files(directory, MEMBERS, kept)
+    for i, (stage, round_, step) in enumerate(plan):
+        if i > 4:
+            files.metrics({"stage": stage, "round": round_, "step": step, stage: [1.0, float(i)]})
+    files.close()
+    assert events(directory / "events" / "all" / "seed 1") == want
+
+
+def test_checksums_are_castagnolis():
+    # RFC 3720, B.4, and the check value of the catalogues.
+    texts = [bytes(32), b"\xff" * 32, bytes(range(32)), b"123456789", b""]
+    known = [0x8A9136AA, 0x62A8AB43, 0x46DD794E, 0xE3069283, 0]
+    assert crc32c(texts).tolist() == known
 
 
 def test_numbers_of_the_compiled_program_need_no_conversion_by_the_caller():

@@ -25,6 +25,11 @@ def test_the_numbers_that_matter_are_means_over_the_population():
     assert numbers("policy", POLICY_ROW) == "gold 1.5  proxy 0.25  KL 3.5"
 
 
+def test_a_member_that_has_diverged_is_not_in_the_mean():
+    row = {"objective/gold": [1.0, None, float("inf")], "objective/scores": [None] * 3}
+    assert numbers("policy", row) == "gold 1"
+
+
 def test_a_stage_without_numbers_and_a_row_without_them_say_nothing():
     assert numbers("base", POLICY_ROW) == ""
     assert numbers("policy", {"step": 3}) == ""

@@ -119,14 +119,43 @@ def test_another_configuration_is_refused_by_name_of_the_fields(straight: Path) 
     assert results(straight) == before
 
 
+def rows(folder: Path) -> list[dict]:
+    return [json.loads(line) for line in results(folder)[0].decode().splitlines()]
+
+
 @pytest.mark.slow
-def test_divergence_names_step_and_seed_and_keeps_what_was_computed(straight: Path) -> None:
+def test_a_member_that_diverges_leaves_and_the_others_end_as_without_it(straight: Path) -> None:
+    folder = straight.parent / "one_diverged"
+    process = start(folder, "--ppo.adam.learning-rate", "0.001", "1e8")
+    out, err = process.communicate(timeout=600)
+    assert (process.returncode, "Traceback" in err) == (0, False), err
+    last = out.splitlines()[-1]
+    assert "2 of 4 members diverged" in last
+    assert "seed 0, ppo.adam.learning_rate = 1e+08 (policy, round 1, step" in last
+    gone = False
+    for mine, alone in zip(rows(folder), rows(straight), strict=True):
+        for name in alone.keys() - {"stage", "round", "step"}:
+            if len(alone[name]) == 1:  # the base model, shared by all
+                assert mine[name] == alone[name]
+                continue
+            assert mine[name][:2] == alone[name]
+            gone |= mine[name][2] is None
+        if gone and mine["stage"] == "evaluate":
+            assert mine["eval/gold_sampled"][2:] == [None, None]
+    assert gone
+    assert "diverged" in (folder / "run" / "report.html").read_text()
+
+
+@pytest.mark.slow
+def test_where_all_members_diverge_the_run_ends_and_is_reported(straight: Path) -> None:
     folder = straight.parent / "diverged"
-    process = start(folder, "--ppo.adam.learning-rate", "1e8")
-    _, err = process.communicate(timeout=300)
-    assert process.returncode == 1
-    assert "is not finite for seed" in err
-    assert "Traceback" not in err
-    log = (folder / "run" / "metrics.jsonl").read_text()
-    rows = [json.loads(line) for line in log.splitlines()]
-    assert any(row["stage"] == "reward" for row in rows)
+    for _ in range(2):  # and so it does when it is started again
+        process = start(folder, "--ppo.adam.learning-rate", "1e8")
+        _, err = process.communicate(timeout=300)
+        assert process.returncode == 1
+        last = err.splitlines()[-1]
+        assert "is not finite for seed" in last
+        assert "all 2 members have diverged" in last
+        assert "Traceback" not in err
+    assert any(row["stage"] == "reward" for row in rows(folder))
+    assert "every member diverged" in (folder / "run" / "report.html").read_text()

@@ -17,7 +17,7 @@ from rlhf_jax.report.results import results
 if TYPE_CHECKING:
     from rich.table import Table
 
-__all__ = ["summary_table", "write_report"]
+__all__ = ["summary_table", "warnings", "write_report"]
 
 
 def write_report(run_directory: Path) -> Path:
@@ -44,3 +44,12 @@ def summary_table(run_directory: Path) -> Table:
     """Gold before and after, KL, accuracy and non-words; one row a grid point when swept."""
     record = read(run_directory)
     return tables.terminal(record, results(record))
+
+
+def warnings(run_directory: Path) -> tuple[str, ...]:
+    """What the end of a run must not keep quiet about, a line each: who diverged."""
+    from rlhf_jax.report import shortcomings
+
+    record = read(run_directory)
+    spoken = (rule(record, r) for r in results(record)[:1] for rule in (shortcomings.diverged,))
+    return tuple(text for text in spoken if text)

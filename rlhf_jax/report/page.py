@@ -20,7 +20,10 @@ from rlhf_jax.report.wording import duration, interval, number, plural, rated, s
 def sentence(record: Record, outcome: Sequence[Result]) -> str:
     """The run in one sentence, from its numbers."""
     if not any(r.of(GOLD).change.n for r in outcome):
-        return "The run has no evaluation of gold before and after: it was stopped early."
+        why = "it was stopped early"
+        if len(record.gone) == record.members:
+            why = "every member diverged"
+        return f"The run has no evaluation of gold before and after: {why}."
     if record.swept:
         ranked = sorted(outcome, key=lambda r: r.of(GOLD).change.mean)
         low, high = ranked[0], ranked[-1]

@@ -58,6 +58,18 @@ class Sample(NamedTuple):
     rated: bool
 
 
+class Left(NamedTuple):
+    """Where a member's numbers stopped being finite: from there on it has none."""
+
+    stage: str
+    round: int
+    step: int
+    metric: str
+
+    def __str__(self) -> str:
+        return f"{self.stage}, round {self.round + 1}, step {self.step + 1}: {self.metric}"
+
+
 class Record(NamedTuple):
     """One run as its files tell it."""
 
@@ -65,10 +77,22 @@ class Record(NamedTuple):
     metadata: dict[str, Any]
     points: tuple[Point, ...]
     metrics: dict[tuple[str, str], Series]
-    """(stage, metric) → series"""
+    """(stage, metric) → series; NaN from where a member diverged"""
     samples: tuple[Sample, ...]
     notes: tuple[str, ...]
     """what was absent or unreadable, one line each"""
+    gone: dict[int, Left]
+    """column of the population → where it diverged"""
+
+    @property
+    def members(self) -> int:
+        return sum(len(p.columns) for p in self.points)
+
+    def who(self, member: int) -> str:
+        """`seed 2, ppo.kl_weight = 0.05`."""
+        known = self.metadata.get("members") or [{"seed": 0}]
+        label = next(p.label for p in self.points if member in p.columns)
+        return f"seed {known[member]['seed']}" + (f", {label}" if label else "")
 
     @property
     def swept(self) -> bool:
@@ -133,14 +157,23 @@ def _counted_through(rounds: np.ndarray, steps: np.ndarray) -> np.ndarray:
     return out
 
 
-def _series(path: Path, members: int, notes: list[str]) -> dict[tuple[str, str], Series]:
-    """A step that was run twice, before and after a resume, counts once: as last written."""
+def _series(
+    path: Path, members: int, notes: list[str]
+) -> tuple[dict[tuple[str, str], Series], dict[int, Left]]:
+    """A step that was run twice, before and after a resume, counts once: as last written.
+
+    A member is gone from its first number that is not finite: later ones do not count, whatever
+    they look like.
+    """
+    gone: dict[int, Left] = {}
     table: dict[tuple[str, str], dict[tuple[int, int], np.ndarray]] = {}
     for number, row in _rows(path, notes):
         where = f"{path}: line {number}"
         if not {"stage", "round", "step"} <= row.keys():
             raise ConfigError(f"{where} lacks one of stage, round, step")
-        for name in row.keys() - {"stage", "round", "step"}:
+        key = (int(row["round"]), int(row["step"]))
+        cells: dict[str, np.ndarray] = {}
+        for name in sorted(row.keys() - {"stage", "round", "step"}):
             try:
                 value = np.asarray(row[name], np.float64)
             except (TypeError, ValueError):
@@ -148,17 +181,23 @@ def _series(path: Path, members: int, notes: list[str]) -> dict[tuple[str, str],
             if value.ndim == 0 or value.shape[0] not in (1, members):
                 shape = "one number" if value.ndim == 0 else f"{value.shape[0]} values"
                 raise ConfigError(f"{where}: {name} has {shape} for {members} members")
-            key = (int(row["round"]), int(row["step"]))
+            cells[name] = value
+            for i in np.flatnonzero(~np.isfinite(value.reshape(len(value), -1)).all(axis=1)):
+                who = range(members) if len(value) < members else (int(i),)
+                gone |= {m: Left(row["stage"], *key, name) for m in who if m not in gone}
+        for name, value in cells.items():
+            if len(value) == members:
+                value[list(gone)] = np.nan
             table.setdefault((row["stage"], name), {})[key] = value
     out = {}
-    for (stage, name), cells in table.items():
-        keys = sorted(cells)
-        if len({cells[k].shape for k in keys}) > 1:
+    for (stage, name), by_step in table.items():
+        keys = sorted(by_step)
+        if len({by_step[k].shape for k in keys}) > 1:
             raise ConfigError(f"{path}: {name} of stage {stage} changes its shape")
         rounds, steps = (np.asarray(c, np.int64) for c in zip(*keys, strict=True))
-        values = np.stack([cells[k] for k in keys])
+        values = np.stack([by_step[k] for k in keys])
         out[stage, name] = Series(rounds, _counted_through(rounds, steps), values)
-    return out
+    return out, gone
 
 
 def _samples(path: Path, notes: list[str]) -> Iterator[Sample]:
@@ -189,6 +228,6 @@ def read(run_directory: Path) -> Record:
     config = _object(run_directory / "config.json")
     metadata = _object(run_directory / "metadata.json")
     members = metadata.get("members") or [{"seed": 0, "point": {}}]
-    metrics = _series(run_directory / "metrics.jsonl", len(members), notes)
+    metrics, gone = _series(run_directory / "metrics.jsonl", len(members), notes)
     samples = tuple(_samples(run_directory / "samples.jsonl", notes))
-    return Record(config, metadata, points(members), metrics, samples, tuple(notes))
+    return Record(config, metadata, points(members), metrics, samples, tuple(notes), gone)

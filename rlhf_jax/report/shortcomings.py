@@ -102,10 +102,11 @@ def seeds_that_lost(record: Record, result: Result) -> str | None:
     before = series.at(0, result.point)
     if not before.size:
         return None
-    lost = int((series.at(result.round, result.point) < before).sum())
+    after = series.at(result.round, result.point)
+    lost, ended = int((after < before).sum()), int(np.isfinite(after).sum())
     if not lost:
         return None
-    return f"{lost} of {plural(len(before), 'seed')} ended with less gold than they began with."
+    return f"{lost} of {plural(ended, 'seed')} ended with less gold than they began with."
 
 
 def under_the_ceiling(record: Record, result: Result) -> str | None:
@@ -183,21 +184,20 @@ def unfinished(record: Record, result: Result) -> str | None:
     return f"Unfinished: evaluated after {result.round} of {plural(planned, 'round')}."
 
 
-def not_finite(record: Record, result: Result) -> str | None:
-    bad = {
-        name: series
-        for (_, name), series in record.metrics.items()
-        if not np.isfinite(series.values).all()
-    }
-    if not bad:
+NAMED = 5
+"""Members that are named one by one."""
+
+
+def diverged(record: Record, result: Result) -> str | None:
+    if not record.gone:
         return None
-    seeds = max(
-        int((~np.isfinite(s.values)).reshape(*s.values.shape[:2], -1).any(axis=(0, 2)).sum())
-        for s in bad.values()
-    )
-    names = ", ".join(sorted(bad))
+    named = [
+        f"{record.who(i)} ({left} is not finite)" for i, left in list(record.gone.items())[:NAMED]
+    ]
+    more = len(record.gone) - len(named)
     return (
-        f"Values that are not finite, left out of means, in up to {plural(seeds, 'seed')}: {names}."
+        f"{len(record.gone)} of {plural(record.members, 'member')} diverged, left out of means "
+        f"from then on: {'; '.join(named)}{f'; and {more} more' if more else ''}."
     )
 
 
@@ -219,7 +219,7 @@ def many_settings(record: Record, result: Result) -> str | None:
     )
 
 
-RUN_RULES: tuple[Rule, ...] = (unfinished, not_finite, shared_base, many_settings)
+RUN_RULES: tuple[Rule, ...] = (unfinished, diverged, shared_base, many_settings)
 
 
 def names() -> tuple[str, ...]:

@@ -143,9 +143,10 @@ def terminal(record: Record, outcome: Sequence[Result]) -> Table:
     n = len(record.points[0].columns)
     what = f"mean ± 95 % CI over {n} seeds" if n > 1 else "one seed, no interval"
     by = f" by {axes(record)}" if record.swept else ""
+    gone = f"; {len(record.gone)} of {record.members} members diverged" if record.gone else ""
     out = Table(
         title=f"{record.metadata.get('name', 'run')}{by}: {what}",
-        caption=f"gold: {record.gold_unit}; proxy: deviations of the reference; KL: nats",
+        caption=f"gold: {record.gold_unit}; proxy: deviations of the reference; KL: nats{gone}",
         title_justify="left",
         caption_justify="left",
         box=box.SIMPLE_HEAD,

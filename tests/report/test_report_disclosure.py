@@ -86,7 +86,7 @@ def test_a_change_whose_interval_holds_zero_is_said_to_be_unclear(make_run):
         ("narrowing", evaluated("eval/distinct_share", lambda v: 0.1)),
         ("under_the_ceiling", measured("reward/accuracy_heldout", 0.7)),
         ("miscalibrated", measured("reward/ece", 0.2)),
-        ("not_finite", measured("reward/brier", float("nan"))),
+        ("diverged", measured("reward/brier", float("nan"))),
     ],
 )
 def test_each_rule_speaks_of_its_own_failure_only(make_run, edit_rows, rule, edit):

@@ -172,7 +172,8 @@ def test_a_seed_that_diverged_is_left_out_of_means_and_named(make_run, edit_rows
     edit_rows(run, diverge)
     text, _ = written(run)
     assert "Over 7 seeds, gold went from" in text
-    assert "in up to 1 seed:" in text
+    assert "1 of 8 members diverged" in text
+    assert "seed 3 (evaluate, round 1, step 1: " in text
 
 
 def test_the_probe_world_has_no_rated_words_and_no_non_words(make_run):

@@ -5,9 +5,10 @@
     python scripts/data.py import pairs.jsonl.gz --arguments args.json.gz --out datasets/ukp
     python scripts/data.py export rows.jsonl --to trl_preference --on-error skip --out trl.jsonl
 
-Files are JSON lines or one JSON list, gzip or not. Records that cannot be read, and answers that
-a format cannot express, are listed on stderr with their place and reason; they end the command
-(exit code 2) unless `--on-error skip`. `--debug` shows the traceback of an error.
+Files are JSON lines or one JSON list, gzip, bzip2, xz or not. Records that cannot be read, and
+answers that a format cannot express, are listed on stderr with their place and reason; they end
+the command (exit code 2) unless `--on-error skip`. What is odd about the others is counted there.
+`--debug` shows the traceback of an error.
 """
 
 from __future__ import annotations
@@ -29,7 +30,6 @@ from rlhf_jax import cli
 from rlhf_jax.config import ConfigError
 
 if TYPE_CHECKING:
-    from rlhf_jax.data.convert import Read
     from rlhf_jax.data.formats import Options
     from rlhf_jax.data.rows import Row
 
@@ -41,13 +41,13 @@ class Input:
     """What every command reads."""
 
     file: tyro.conf.Positional[Path]
-    """JSON lines or one JSON list, gzip or not."""
+    """JSON lines or one JSON list, gzip, bzip2, xz or not."""
     format: str = "auto"
-    """Name of its format, see `formats`; auto tells it from the first record."""
+    """Name of its format, see `formats`; auto lets the first hundred records vote."""
     arguments: Path | None = None
     """UKPConvArg1 only: the file with the arguments' texts."""
     field: tuple[str, ...] = ()
-    """Label Studio and Argilla: ours=theirs, for fields that the project calls differently."""
+    """TRL, Label Studio, Argilla: ours=theirs, for fields that the project calls differently."""
     on_error: Literal["fail", "skip"] = "fail"
     """What a record that cannot be read or expressed does: end the command, or be left out."""
 
@@ -106,32 +106,35 @@ def options_of(command: Input) -> Options:
     return Options(fields, load_arguments(command.arguments) if command.arguments else {})
 
 
-def load(command: Input, options: Options) -> Read:
-    from rlhf_jax.data.convert import format_named, read_rows, recognise
+def load(command: Input, options: Options) -> Iterator[Row]:
+    """The answers of a file, one after the other; at the end it says on stderr what was read."""
+    from rlhf_jax.data.convert import Account, format_named, recognise, stream_rows
 
     if command.format == "auto":
         chosen = recognise(command.file, options)
     else:
         chosen = format_named(command.format)
-    result = read_rows(command.file, chosen, options, command.on_error)
-    for malformed in result.malformed:
+    account = Account()
+    yield from stream_rows(command.file, chosen, options, command.on_error, account)
+    for malformed in account.malformed:
         say(f"skipped {malformed}")
+    unanswered = f", {account.unanswered} without an answer" if account.unanswered else ""
     say(
-        f"{command.file.name}: {chosen.name}, {result.records} records, "
-        f"{len(result.rows)} answers, {len(result.malformed)} malformed"
+        f"{command.file.name}: {chosen.name}, {account.records} records, "
+        f"{account.answers} answers, {len(account.malformed)} malformed{unanswered}"
     )
-    return result
+    for what, (count, line) in account.remarks.items():
+        say(f"{count} answers, the first in line {line}: {what}")
 
 
 def run_import(command: Import) -> None:
-    from rlhf_jax.data.convert import write_rows
     from rlhf_jax.data.files import write_records
     from rlhf_jax.data.formats import FORMATS
 
     options = options_of(command)
-    rows = load(command, options).rows
+    rows = load(command, options)
     if command.out.name.endswith((".jsonl", ".jsonl.gz")):
-        write_records(command.out, write_rows(rows, FORMATS["rows"], options).records)
+        write_records(command.out, (FORMATS["rows"].write([r], options) for r in rows))
         print(command.out)
         return
     from rlhf_jax.data.builders import build
@@ -146,7 +149,7 @@ def run_export(command: Export) -> None:
     from rlhf_jax.data.formats import Options, ukpconvarg1
 
     options, to = options_of(command), format_named(command.to)
-    rows = load(command, options).rows
+    rows = list(load(command, options))
     if to is ukpconvarg1.FORMAT:
         texts = ukpconvarg1.arguments(rows)
         options = Options(options.fields, texts)
@@ -167,8 +170,7 @@ def run_export(command: Export) -> None:
 def run_stats(command: Stats) -> None:
     from rlhf_jax.data.stats import summary
 
-    rows: list[Row] = load(command, options_of(command)).rows
-    result = summary(rows)
+    result = summary(load(command, options_of(command)))
     if command.json:
         print(json.dumps(result, ensure_ascii=False))
         return
@@ -179,15 +181,17 @@ def run_stats(command: Stats) -> None:
 
 
 def lines(facts: dict[str, Any]) -> Iterator[str]:
-    """One line a fact; a share shows its count, a distribution its quantiles."""
+    """One line a fact; a share shows its count, a distribution its quantiles, no value a dash."""
     for key, value in facts.items():
         if isinstance(value, dict) and "share" in value:
             part = "–" if value["share"] is None else f"{value['share']:.4f}"
             shown = f"{part}  ({value['count']} of {value['of']})"
         elif isinstance(value, dict):
             shown = ", ".join(f"{k} {v:.6g}" for k, v in value.items())
+        elif value is None:
+            shown = "–"
         else:
-            shown = f"{value:.4f}" if isinstance(value, float) else str(value or 0)
+            shown = f"{value:.4f}" if isinstance(value, float) else str(value)
         yield f"{key:<26} {shown}"
 
 

@@ -2,81 +2,112 @@
 
 from __future__ import annotations
 
+from array import array
 from collections import Counter, defaultdict
-from collections.abc import Hashable, Iterable
-from typing import NamedTuple
+from collections.abc import Hashable, Iterator
+from typing import Literal, NamedTuple
 
 import numpy as np
 
 from rlhf_jax.data.rows import Comparison, Label, Process, Rating, Row
 
-Judgement = tuple[Hashable, Hashable]
+Judgement = tuple[Hashable, float | str]
 """(what was judged, the verdict)"""
+Level = Literal["nominal", "ordinal", "interval"]
+NOBODY = -1
 
 
-def krippendorff_alpha(counts: np.ndarray) -> float:
-    """Krippendorff's α for nominal labels, 1 − D_o / D_e; NaN where it is not defined.
+class Judged(NamedTuple):
+    """J verdicts."""
 
-        D_o = 1/n  Σ_u Σ_{c≠k} n_uc n_uk / (n_u − 1),   D_e = 1/(n (n − 1)) Σ_{c≠k} n_c n_k
+    unit: np.ndarray
+    """[J] int64, the thing that was judged"""
+    value: np.ndarray
+    """[J] float64, the verdict"""
+    who: np.ndarray
+    """[J] int64, the person; NOBODY where no name is given: then each is someone else"""
 
-    over units u with n_u ≥ 2 labels, n labels in all (Krippendorff 2011, "Computing
-    Krippendorff's alpha-reliability"). 1 is perfect, 0 is chance. Not defined without such a
-    unit, or where only one category was ever used.
+    def only(self, kept: np.ndarray) -> Judged:
+        """Those of the verdicts."""
+        return Judged(self.unit[kept], self.value[kept], self.who[kept])
+
+    @property
+    def first(self) -> np.ndarray:
+        """[J] bool: not by a person who had judged the same thing before."""
+        out = self.who == NOBODY
+        named = np.flatnonzero(~out)
+        out[named[grouped(self.unit[named], self.who[named])[0]]] = True
+        return out
+
+
+def grouped(*columns: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Equal rows of [J] columns → (first place of each different row, in order, number [J])."""
+    order = np.lexsort(columns[::-1])
+    new = np.ones(len(order), bool)
+    new[1:] = np.any([c[order][1:] != c[order][:-1] for c in columns], axis=0)
+    number = np.empty(len(order), np.int64)
+    number[order] = np.cumsum(new) - 1
+    return order[new], number
+
+
+def krippendorff_alpha(unit: np.ndarray, value: np.ndarray, level: Level = "nominal") -> float:
+    """Krippendorff's α = 1 − D_o / D_e; NaN where it is not defined.
+
+        D_o = 1/n Σ_u 1/(n_u − 1) Σ_{i≠j∈u} δ²(v_i, v_j),   D_e = 1/(n (n − 1)) Σ_{i≠j} δ²(v_i, v_j)
+
+    over units u with n_u ≥ 2 values, n values in all (Krippendorff 2011, "Computing
+    Krippendorff's alpha-reliability"). δ² is 1 between different values (nominal), (v − w)²
+    (interval), or the squared difference of their mid-ranks among the n (ordinal). 1 is perfect,
+    0 is chance. Not defined without such a unit, or where only one value was ever given.
 
     Args:
-      counts: [units, categories] ≥ 0, how often each unit got each label.
+      unit: [J] int, what was judged.
+      value: [J] the verdict.
     """
-    counts = np.asarray(counts, np.float64)
-    counts = counts[counts.sum(1) >= 2]
-    per_unit, per_category, n = counts.sum(1), counts.sum(0), counts.sum()
-    disagreeing = per_unit**2 - (counts**2).sum(1)
-    by_chance = n**2 - (per_category**2).sum()
-    if by_chance == 0:
+    several = np.unique(unit, return_inverse=True)[1]
+    pairable = np.bincount(several, minlength=1)[several] >= 2
+    unit, value = np.unique(unit[pairable], return_inverse=True)[1], value[pairable]
+    values, place, often = np.unique(value, return_inverse=True, return_counts=True)
+    if len(values) < 2:
         return float("nan")
-    observed = (disagreeing / (per_unit - 1)).sum() / n
-    return float(1 - observed / (by_chance / (n * (n - 1))))
+    n, sizes = float(len(unit)), np.bincount(unit).astype(float)
+    if level == "nominal":
+        cells, counts = np.unique(unit * len(values) + place, return_counts=True)
+        inside = sizes**2 - np.bincount(cells // len(values), counts.astype(float) ** 2)
+        total = n**2 - (often.astype(float) ** 2).sum()
+    else:
+        ranks = np.cumsum(often) - often / 2 if level == "ordinal" else values
+        x = (ranks - np.dot(ranks, often) / n)[place]
+        inside = 2 * (sizes * np.bincount(unit, x**2) - np.bincount(unit, x) ** 2)
+        total = 2 * (n * (x**2).sum() - x.sum() ** 2)
+    observed = (inside / (sizes - 1)).sum() / n
+    return float(1 - observed / (total / (n * (n - 1))))
 
 
-def count_table(judgements: Iterable[Judgement]) -> np.ndarray:
-    """[units, categories] counts of (unit, category) pairs, both in order of appearance."""
-    units: dict[Hashable, int] = {}
-    categories: dict[Hashable, int] = {}
-    pairs = [
-        (units.setdefault(u, len(units)), categories.setdefault(c, len(categories)))
-        for u, c in judgements
-    ]
-    table = np.zeros((len(units), len(categories)), np.int64)
-    if pairs:
-        np.add.at(table, tuple(np.array(pairs).T), 1)
-    return table
-
-
-def judgements(rows: Iterable[Row]) -> list[Judgement]:
-    """What of the rows can be compared between people: nominal verdicts on the same thing.
+def judgements(r: Row) -> Iterator[Judgement]:
+    """What of an answer can be compared between people: verdicts on the same thing.
 
     A comparison is a verdict on an unordered pair, a step is judged together with those before
     it. Unanswered comparisons and unlabelled steps are no verdicts.
     """
-    out: list[Judgement] = []
-    for r in rows:
-        about = (type(r).__name__, r.group, r.prompt)
-        if isinstance(r, Comparison) and r.label is not None:
-            a, b, label = _pair(r)
-            out.append(((*about, a, b), label))
-        elif isinstance(r, Label):
-            out.append(((*about, r.x), r.value))
-        elif isinstance(r, Rating):
-            out.append(((*about, r.x, r.axis), r.value))
-        elif isinstance(r, Process):
-            before: tuple[str, ...] = ()
-            for step in r.path:
-                before = (*before, step.text)
-                if step.label is not None:
-                    out.append(((*about, before), step.label))
-    return out
+    about = (type(r).__name__, r.group, r.prompt)
+    if isinstance(r, Comparison):
+        a, b, label = pair(r)
+        if label is not None:
+            yield (*about, a, b), label
+    elif isinstance(r, Label):
+        yield (*about, r.x), r.value
+    elif isinstance(r, Rating):
+        yield (*about, r.x, r.axis), r.value
+    elif isinstance(r, Process):
+        before: tuple[str, ...] = ()
+        for step in r.path:
+            before = (*before, step.text)
+            if step.label is not None:
+                yield (*about, before), step.label
 
 
-def _pair(r: Comparison) -> tuple[Hashable, Hashable, float | None]:
+def pair(r: Comparison) -> tuple[Hashable, Hashable, float | None]:
     """The two samples in an order that does not depend on the display, and P(the first)."""
     a, b = (r.a_id, r.a), (r.b_id, r.b)
     if a <= b:
@@ -91,28 +122,33 @@ class Cycles(NamedTuple):
     """Those in which a beats b, b beats c and c beats a."""
 
 
-def cyclic_triples(rows: Iterable[Comparison]) -> Cycles:
+def cyclic_triples(
+    where: np.ndarray, first: np.ndarray, second: np.ndarray, label: np.ndarray
+) -> Cycles:
     """Condorcet cycles among majority votes, per prompt; ties are no votes.
 
     With A the 0/1 matrix of majority wins and U = A + Aᵀ there are tr U³ / 6 triples with three
     winners, tr A³ / 3 of them cyclic.
+
+    Args:
+      where, first, second: [J] int64, prompt and the two samples, a pair always in one order.
+      label: [J] P(the first is better)
     """
-    votes: dict[tuple[Hashable, Hashable, Hashable], Counter[float]] = defaultdict(Counter)
-    for r in rows:
-        a, b, label = _pair(r)
-        if label is not None and label != 0.5 and a != b:
-            votes[((r.group, r.prompt), a, b)][float(label > 0.5)] += 1
-    wins: dict[Hashable, list[tuple[Hashable, Hashable]]] = defaultdict(list)
-    for (where, a, b), tally in votes.items():
-        winner = strict_majority(tally)
-        if winner is not None:
-            wins[where].append((a, b) if winner else (b, a))
+    votes = (label != 0.5) & (first != second)
+    columns = [c[votes] for c in (where, first, second)]
+    one, number = grouped(*columns)
+    lead = np.bincount(number, np.where(label[votes] > 0.5, 1.0, -1.0), minlength=len(one))
+    pairs, lead = np.stack(columns)[:, one[lead != 0]], lead[lead != 0]
+    cuts = (np.flatnonzero(np.diff(pairs[0])) + 1).tolist()
     triples = cyclic = 0
-    for pairs in wins.values():
-        names = {n: i for i, n in enumerate(dict.fromkeys(n for p in pairs for n in p))}
-        beats = np.zeros((len(names), len(names)))
-        for better, worse in pairs:
-            beats[names[better], names[worse]] = 1
+    for start, end in zip([0, *cuts], [*cuts, len(lead)], strict=True):
+        if end - start < 3:
+            continue
+        ends, number = np.unique(pairs[1:, start:end], return_inverse=True)
+        a, b = number.reshape(2, -1)
+        wins = lead[start:end] > 0
+        beats = np.zeros((len(ends), len(ends)))
+        beats[np.where(wins, a, b), np.where(wins, b, a)] = 1
         either = beats + beats.T
         triples += round(float(np.trace(either @ either @ either)) / 6)
         cyclic += round(float(np.trace(beats @ beats @ beats)) / 3)
@@ -136,24 +172,56 @@ class Agreement(NamedTuple):
         return self.agreed / self.answers if self.answers else float("nan")
 
 
-def with_majority_of_others(rows: Iterable[Comparison]) -> Agreement:
+def with_majority_of_others(judged: Judged) -> Agreement:
     """How often a strict answer is what most of the other people said.
 
-    The others' majority counts their ties as votes; answers are left out where it is a tie or
-    level, and so are answers that are themselves ties. What is left is a forced choice, for
-    which ½ is chance, on the same scale as a reward model's accuracy on decided pairs.
+    Everybody's first answer about a thing counts. The others' majority counts their ties as
+    votes; answers are left out where it is a tie or level, and so are answers that are
+    themselves ties. What is left is a forced choice, for which ½ is chance, on the same scale
+    as a reward model's accuracy on decided pairs.
     """
-    votes: dict[Hashable, Counter[float]] = defaultdict(Counter)
-    answers: list[tuple[Hashable, float]] = []
-    for r in rows:
-        a, b, label = _pair(r)
-        if label is not None:
-            answers.append(((r.group, r.prompt, a, b), label))
-            votes[answers[-1][0]][label] += 1
+    once = judged.only(judged.first)
+    unit = np.unique(once.unit, return_inverse=True)[1]
+    several = np.bincount(unit, minlength=1)[unit] >= 2
+    tallies: dict[int, Counter[float]] = defaultdict(Counter)
+    for thing, label in zip(unit[several].tolist(), once.value[several].tolist(), strict=True):
+        tallies[thing][label] += 1
     agreed = counted = 0
-    for unit, label in answers:
-        majority = strict_majority(votes[unit] - Counter({label: 1}))
-        if label in (0.0, 1.0) and majority in (0.0, 1.0):
-            counted += 1
-            agreed += majority == label
+    for tally in tallies.values():
+        for label in (0.0, 1.0):
+            majority = strict_majority(tally - Counter({label: 1}))
+            if tally[label] and majority in (0.0, 1.0):
+                counted += tally[label]
+                agreed += tally[label] * (majority == label)
     return Agreement(agreed, counted)
+
+
+class Verdicts:
+    """Gathers verdicts from a stream of answers: 32 bytes each, whatever was judged.
+
+    Things are known by a 64-bit hash: among a million, two are taken for one with a chance of
+    3 · 10⁻⁸.
+    """
+
+    def __init__(self) -> None:
+        self._columns = array("q"), array("d"), array("q"), array("q")
+        self._classes: dict[str, int] = {}
+
+    def add(self, judgement: Judgement, who: int, row: int) -> None:
+        thing, said = judgement
+        if isinstance(said, str):
+            said = self._classes.setdefault(said, len(self._classes))
+        things, values, people, rows = self._columns
+        things.append(hash(thing))
+        values.append(said)
+        people.append(who)
+        rows.append(row)
+
+    @property
+    def judged(self) -> Judged:
+        return Judged(*(np.array(c) for c in self._columns[:3]))
+
+    @property
+    def row(self) -> np.ndarray:
+        """[J] int64, the answer that a verdict was part of"""
+        return np.array(self._columns[3])

@@ -10,9 +10,11 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import io
+import pickle
+import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, ClassVar, NamedTuple
+from typing import IO, Any, ClassVar, NamedTuple
 
 import numpy as np
 import tensorflow_datasets as tfds
@@ -108,7 +110,7 @@ class Feedback(tfds.core.GeneratorBasedBuilder):
         tfds.core.BuilderConfig(name=name, description=str(t.__doc__)) for name, t in KINDS.items()
     ]
 
-    def __init__(self, *, splits: Mapping[str, Sequence[Row]] | None = None, **kwargs: Any) -> None:
+    def __init__(self, *, splits: Mapping[str, Iterable[Row]] | None = None, **kwargs: Any) -> None:
         """`splits` is what `download_and_prepare` writes; an existing data set needs none."""
         self._splits = splits or {}
         super().__init__(file_format="array_record", **kwargs)
@@ -130,30 +132,64 @@ class Feedback(tfds.core.GeneratorBasedBuilder):
         raise NotImplementedError("examples are made by _split_generators")
 
     @staticmethod
-    def _examples(rows: Sequence[Row]) -> Iterator[tuple[int, dict[str, Any]]]:
+    def _examples(rows: Iterable[Row]) -> Iterator[tuple[int, dict[str, Any]]]:
         for i, row in enumerate(rows):
             yield i, encode(row)
 
 
-def build(splits: Mapping[str, Sequence[Row]], folder: Path) -> dict[str, Path]:
+class Spool:
+    """Rows of one type on disk, in order, to be gone through again."""
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self._file, self.count = file, 0
+
+    def append(self, row: Row) -> None:
+        pickle.dump(row, self._file, pickle.HIGHEST_PROTOCOL)
+        self.count += 1
+
+    def __iter__(self) -> Iterator[Row]:
+        self._file.seek(0)
+        for _ in range(self.count):
+            yield pickle.load(self._file)
+
+
+def build(splits: Mapping[str, Iterable[Row]], folder: Path) -> dict[str, Path]:
     """Writes one data set per feedback type found among the rows → {type: its folder}.
 
-    Raises `ConfigError` where there is nothing to write or the folder already has one.
+    Rows are gone through once and not kept in memory. Raises `ConfigError` where there is
+    nothing to write or the folder already has one.
     """
-    kinds = sorted({kind(r) for rows in splits.values() for r in rows})
-    if not kinds:
-        raise ConfigError(f"{folder}: there are no rows to write")
-    out = {}
-    tfds.disable_progress_bar()
-    for name in kinds:
-        chosen = {k: [r for r in rows if kind(r) == name] for k, rows in splits.items()}
-        builder = Feedback(splits=chosen, config=name, data_dir=folder)
-        if builder.data_path.exists():
-            raise ConfigError(f"{builder.data_path}: there is a data set already")
-        with contextlib.redirect_stdout(io.StringIO()):  # it announces a download
-            builder.download_and_prepare()
-        out[name] = Path(builder.data_path)
-    return out
+    with contextlib.ExitStack() as stack:
+        spools = _spooled(splits, stack)
+        if not spools:
+            raise ConfigError(f"{folder}: there are no rows to write")
+        tfds.disable_progress_bar()
+        return {name: _write(chosen, name, folder) for name, chosen in sorted(spools.items())}
+
+
+def _spooled(
+    splits: Mapping[str, Iterable[Row]], stack: contextlib.ExitStack
+) -> dict[str, dict[str, Spool]]:
+    """{type: {split: its rows}}; the files are gone when `stack` is closed."""
+    spools: dict[str, dict[str, Spool]] = {}
+    for split, rows in splits.items():
+        for row in rows:
+            if kind(row) not in spools:
+                spools[kind(row)] = {
+                    name: Spool(stack.enter_context(tempfile.TemporaryFile()))  # noqa: SIM115
+                    for name in splits
+                }
+            spools[kind(row)][split].append(row)
+    return spools
+
+
+def _write(chosen: dict[str, Spool], name: str, folder: Path) -> Path:
+    builder = Feedback(splits=chosen, config=name, data_dir=folder)
+    if builder.data_path.exists():
+        raise ConfigError(f"{builder.data_path}: there is a data set already")
+    with contextlib.redirect_stdout(io.StringIO()):  # it announces a download
+        builder.download_and_prepare()
+    return Path(builder.data_path)
 
 
 class Source(NamedTuple):

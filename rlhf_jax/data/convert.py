@@ -3,17 +3,39 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from rlhf_jax.config import ConfigError
 from rlhf_jax.data.files import Malformed, Record, read_object, read_records
 from rlhf_jax.data.formats import ALL, FORMATS, Format, Options
-from rlhf_jax.data.rows import Comparison, Row, RowError, kind, swapped
+from rlhf_jax.data.formats.unread import known
+from rlhf_jax.data.rows import SAID, Comparison, Row, RowError, kind, swapped
 
 OnError = Literal["fail", "skip"]
+
+
+@dataclass
+class Account:
+    """What became of a file's records, filled in as they are read."""
+
+    records: int = 0
+    """Records that were read."""
+    answers: int = 0
+    unanswered: int = 0
+    """Records that were read and that nobody has answered."""
+    malformed: list[Malformed] = field(default_factory=list)
+    """Records that were not read."""
+    remarks: dict[str, list[int]] = field(default_factory=dict)
+    """{what is odd about an answer: how many, line of the first}"""
+
+    def remark(self, what: str, line: int) -> None:
+        self.remarks.setdefault(what, [0, line])[0] += 1
 
 
 class Read(NamedTuple):
@@ -45,45 +67,89 @@ def format_named(name: str) -> Format:
     return FORMATS[name]
 
 
+VOTERS = 100
+"""Records that vote on the format of their file"""
+
+
 def recognise(path: Path, options: Options) -> Format:
-    """The format whose fields the first records have; raises `ConfigError` if there is none."""
-    records = (r for r in read_records(path) if isinstance(r, Record))
-    first = next(records, None)
-    if first is None:
-        raise ConfigError(f"{path}: no record from which to tell the format; give --format")
-    fits = [f for f in ALL if f.marks <= first.value.keys()]
-    most = max((len(f.marks) for f in fits), default=0)
-    for f in fits:
-        if len(f.marks) == most and (len(fits) == 1 or _reads(f, first, options)):
-            return f
-    raise ConfigError(f"{path}:{first.line}: the format is not one that is known; give --format")
+    """The format in which most of the first hundred records can be read.
+
+    Each votes for the one, among those that can read it, of which it has the most fields. Raises
+    `ConfigError` where none has a vote, with the reason, or with the name of what it may be.
+    """
+    votes: Counter[str] = Counter()
+    why, unread = "", ""
+    records = read_records(path)
+    for record in islice(records, VOTERS):
+        if isinstance(record, Malformed):
+            unread = unread or str(record)
+            continue
+        f, reason = _vote(record.value, options)
+        if f:
+            votes[f.name] += 1
+        else:
+            why = why or f"{path.name}:{record.line}: {reason}"
+    if not votes:
+        raise ConfigError(why or f"{unread}; no record from which to tell the format")
+    most = max(votes.values())
+    return next(f for f in ALL if votes[f.name] == most)
 
 
-def _reads(f: Format, record: Record, options: Options) -> bool:
-    try:
-        f.read(record.value, options)
-    except RowError:
-        return False
-    return True
+def _vote(record: dict[str, Any], options: Options) -> tuple[Format | None, str]:
+    """(the format, '') or (None, why there is none)."""
+    fits = [f for f in ALL if f.marks <= record.keys()]
+    reason = ""
+    for f in sorted(fits, key=lambda f: -len(f.marks)):
+        try:
+            f.read(record, options)
+            return f, ""
+        except RowError as e:
+            reason = reason or f"this looks like {f.name}, but {e}"
+    return None, known(record) or reason or (
+        f"the format is not one that is known (fields {', '.join(record)}); give --format"
+    )
+
+
+def stream_rows(
+    path: Path, f: Format, options: Options, on_error: OnError, account: Account
+) -> Iterator[Row]:
+    """Every answer in a file, one after the other; `account` grows meanwhile.
+
+    A record that cannot be read is listed, or fatal (`ConfigError`).
+    """
+    for record in read_records(path):
+        if isinstance(record, Record):
+            try:
+                rows = f.read(record.value, options)
+            except RowError as e:
+                record = Malformed(path.name, record.line, str(e))
+            else:
+                account.records += 1
+                account.answers += len(rows)
+                account.unanswered += not rows
+                for row in rows:
+                    for what in remarks(row):
+                        account.remark(what, record.line)
+                yield from rows
+                continue
+        if on_error == "fail":
+            raise ConfigError(str(record))
+        account.malformed.append(record)
+
+
+def remarks(row: Row) -> Iterator[str]:
+    """What a reader should know about an answer that was read nevertheless."""
+    if isinstance(row, Comparison) and row.label not in (None, 0.5) and row.a == row.b:
+        yield "a preference between two identical texts"
+    if f'"{SAID}"' in row.extra:
+        yield from json.loads(row.extra).get(SAID, [])
 
 
 def read_rows(path: Path, f: Format, options: Options, on_error: OnError = "fail") -> Read:
     """Every answer in a file. A record that cannot be read is listed, or fatal (`ConfigError`)."""
-    rows: list[Row] = []
-    malformed: list[Malformed] = []
-    count = 0
-    for record in read_records(path):
-        if isinstance(record, Record):
-            try:
-                rows += f.read(record.value, options)
-                count += 1
-                continue
-            except RowError as e:
-                record = Malformed(path.name, record.line, str(e))
-        if on_error == "fail":
-            raise ConfigError(str(record))
-        malformed.append(record)
-    return Read(rows, count, malformed)
+    account = Account()
+    rows = list(stream_rows(path, f, options, on_error, account))
+    return Read(rows, account.records, account.malformed)
 
 
 def write_rows(
@@ -168,10 +234,21 @@ def _lost(rows: list[Row], back: list[Row]) -> Iterable[str]:
             ):
                 other = turned
                 yield "order"
-        for field in dataclasses.fields(row):
-            unset = getattr(row, field.name) == field.default
-            if not unset and getattr(row, field.name) != getattr(other, field.name, None):
-                yield field.name
+        for f in dataclasses.fields(row):
+            value = getattr(row, f.name)
+            unset = value == f.default or (f.name == "extra" and not said_apart(value))
+            if not unset and not _alike(f.name, value, getattr(other, f.name, None)):
+                yield f.name
+
+
+def said_apart(extra: str) -> dict[str, Any]:
+    """What `extra` holds besides what was said of how it was read."""
+    return {k: v for k, v in json.loads(extra).items() if k != SAID}
+
+
+def _alike(name: str, value: Any, other: Any) -> bool:
+    same = bool(value == other)
+    return same or (name == "extra" and said_apart(value) == said_apart(other))
 
 
 def load_arguments(path: Path) -> dict[str, str]:

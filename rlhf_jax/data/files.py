@@ -1,18 +1,21 @@
-"""JSON files that other people wrote: .json or .jsonl, gzip or not, one record at a time."""
+"""JSON files that other people wrote: .json or .jsonl, compressed or not, one record at a time."""
 
 from __future__ import annotations
 
+import codecs
+import contextlib
 import gzip
 import json
 import math
+import os
 import re
-import zlib
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any, BinaryIO, NamedTuple
+from typing import Any, BinaryIO, NamedTuple, cast
 
 from rlhf_jax.config import ConfigError
+from rlhf_jax.data.packed import DAMAGED, MARK, head_of, open_file
 
 
 class Record(NamedTuple):
@@ -31,14 +34,8 @@ class Malformed(NamedTuple):
         return f"{self.file}:{self.line}: {self.reason}"
 
 
-def open_file(path: Path) -> BinaryIO:
-    """The bytes of a file, decompressed if they begin as gzip does."""
-    try:
-        with open(path, "rb") as f:
-            zipped = f.read(2) == b"\x1f\x8b"
-        return gzip.open(path, "rb") if zipped else open(path, "rb")  # type: ignore[return-value]
-    except OSError as e:
-        raise ConfigError(f"{path}: {e.strerror or e}") from None
+CHUNK = 1 << 20
+"""Bytes of a list that are read at a time"""
 
 
 def _pairs(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -62,21 +59,44 @@ def _number(digits: str) -> float:
 
 SPACE = re.compile(r"[ \t\r\n]*")
 DECODER = json.JSONDecoder(object_pairs_hook=_pairs, parse_constant=_constant, parse_float=_number)
+LENIENT = json.JSONDecoder(parse_constant=str, parse_float=str, parse_int=str)
 
 
-def _decode(source: str, at: int) -> tuple[Any, int]:
-    """(value, index after it); ValueError says in one line why there is none."""
+class Bad(ValueError):
+    """JSON that cannot be used, though where it ends is known."""
+
+    def __init__(self, reason: str, end: int):
+        super().__init__(reason)
+        self.end = end
+
+
+def _decode(source: str, at: int, before: int = 0) -> tuple[Any, int]:
+    """(value, index after it); ValueError says in one line why there is none.
+
+    A number that JSON does not have and a field that stands twice are no errors of syntax: they
+    raise `Bad`, after which reading can go on.
+
+    Args:
+      before: characters of the first line that stand before `source`.
+    """
     try:
         value, end = DECODER.raw_decode(source, at)
     except json.JSONDecodeError as e:
-        raise ValueError(f"not JSON: {e.msg} (column {e.colno})") from None
+        column = e.colno + (before if e.lineno == 1 else 0)
+        raise ValueError(f"not JSON: {e.msg} (column {column})") from None
     except RecursionError:
         raise ValueError("nested too deeply") from None
+    except ValueError as e:
+        try:
+            end = LENIENT.raw_decode(source, at)[1]
+        except (ValueError, RecursionError):
+            raise e from None
+        raise Bad(str(e), end) from None
     if "\\u" in source[at:end]:
         try:
             json.dumps(value, ensure_ascii=False).encode()
         except UnicodeEncodeError:
-            raise ValueError("holds half of a Unicode surrogate pair") from None
+            raise Bad("holds half of a Unicode surrogate pair", end) from None
     return value, end
 
 
@@ -104,68 +124,122 @@ def _lines(f: BinaryIO, name: str) -> Iterator[Record | Malformed]:
 
 
 def _whole(f: BinaryIO, name: str) -> Iterator[bytes | Malformed]:
-    """Lines as bytes, the byte-order mark taken off; ends with a `Malformed` if gzip is cut off."""
+    """Lines as bytes, the byte-order mark taken off; ends with a `Malformed` if cut off."""
     line = 0
     try:
         for data in f:
             line += 1
-            yield data.removeprefix(b"\xef\xbb\xbf") if line == 1 else data
-    except (EOFError, zlib.error, gzip.BadGzipFile) as e:
-        reason = f"gzip data is damaged or cut off, the rest was not read ({e})"
-        yield Malformed(name, line + 1, reason)
+            yield data.removeprefix(MARK) if line == 1 else data
+    except DAMAGED as e:
+        yield _cut(name, line + 1, e)
+
+
+def _cut(name: str, line: int, e: Exception) -> Malformed:
+    return Malformed(name, line, f"data is damaged or cut off, the rest was not read ({e})")
+
+
+class _Window:
+    """The part of a JSON list that is being read; what lies behind is forgotten."""
+
+    def __init__(self, f: BinaryIO, name: str):
+        self.file, self.name = f, name
+        self.decoder = codecs.getincrementaldecoder("utf-8-sig")()
+        self.text, self.at, self.line = "", 0, 1
+        self.before = 0
+        """Characters of the first line that are forgotten"""
+        self.size, self.ended = CHUNK, False
+        self.damage: Malformed | None = None
+
+    def more(self) -> bool:
+        """Reads on, twice as much each time until a value is found; False after the end."""
+        if self.ended:
+            return False
+        last = self.text.rfind("\n", 0, self.at)
+        self.before = self.before + self.at if last < 0 else self.at - last - 1
+        self.text, self.at = self.text[self.at :], 0
+        try:
+            data = self.file.read(self.size)
+            self.ended = not data
+            self.text += self.decoder.decode(data, final=not data)
+        except UnicodeDecodeError as e:
+            self.text += e.object[: e.start].decode().removeprefix("\ufeff")
+            line = self.line + self.text.count("\n")
+            self.damage = Malformed(self.name, line, "not UTF-8, the rest was not read")
+            self.ended = True
+        except DAMAGED as e:
+            self.damage = _cut(self.name, self.line + self.text.count("\n"), e)
+            self.ended = True
+        self.size *= 2
+        return True
+
+    def move(self, to: int) -> None:
+        self.line += self.text.count("\n", self.at, to)
+        self.at = to
+
+    def peek(self) -> str:
+        """Goes to the next character that is not white space; it is '' at the end."""
+        while True:
+            self.move(SPACE.match(self.text, self.at).end())  # type: ignore[union-attr]
+            if self.at < len(self.text) or not self.more():
+                return self.text[self.at : self.at + 1]
+
+    def value(self) -> Record | Malformed:
+        """The next value; a ValueError says why it cannot be told where it ends."""
+        reason, value = "not a JSON object", cast(Any, None)
+        while True:
+            try:
+                value, end = _decode(self.text, self.at, self.before)
+            except Bad as e:
+                reason, end = str(e), e.end
+            except ValueError:
+                if self.more():
+                    continue
+                raise
+            if end < len(self.text) or not self.more():
+                break
+        line, self.size = self.line, CHUNK
+        self.move(end)
+        if isinstance(value, dict):
+            return Record(line, value)
+        return Malformed(self.name, line, reason)
 
 
 def _array(f: BinaryIO, name: str) -> Iterator[Record | Malformed]:
-    pieces = list(_whole(f, name))
-    try:
-        source = b"".join(p for p in pieces if isinstance(p, bytes)).decode()
-    except UnicodeDecodeError as e:
-        yield Malformed(name, e.object.count(b"\n", 0, e.start) + 1, "not UTF-8")
-        return
-    yield from (p for p in pieces if isinstance(p, Malformed))
-    yield from _elements(source, name)
-
-
-def _skip(source: str, at: int) -> int:
-    """Index of the first character from `at` that is not white space."""
-    return SPACE.match(source, at).end()  # type: ignore[union-attr]
-
-
-def _elements(source: str, name: str) -> Iterator[Record | Malformed]:
     """The elements of one JSON list; after a syntax error the rest cannot be found."""
-    at = _skip(source, source.index("[") + 1)
-    line, counted = 1, 0
-    while source[at : at + 1] != "]" or counted:
-        line, counted = line + source.count("\n", counted, at), at
+    w = _Window(f, name)
+    w.peek()
+    w.move(w.at + 1)
+    following = "" if w.peek() == "]" else ","
+    while following == ",":
         try:
-            value, at = _decode(source, at)
+            yield w.value()
         except ValueError as e:
-            yield Malformed(name, line, f"{e}; the rest of the list was not read")
+            reason = f"{e}; the rest of the list was not read"
+            yield w.damage or Malformed(name, w.line, reason)
             return
-        kept = isinstance(value, dict)
-        yield Record(line, value) if kept else Malformed(name, line, "not a JSON object")
-        at = _skip(source, at)
-        if source[at : at + 1] != ",":
-            break
-        at = _skip(source, at + 1)
-    if source[at : at + 1] != "]":
-        yield Malformed(name, line, "the list is not closed, the rest was not read")
-    elif source[at + 1 :].strip():
-        yield Malformed(name, line, "text after the end of the list was not read")
+        following = w.peek()
+        if following == ",":
+            w.move(w.at + 1)
+            w.peek()
+    if w.damage:
+        yield w.damage
+    elif w.peek() != "]":
+        yield Malformed(name, w.line, "the list is not closed, the rest was not read")
+    else:
+        w.move(w.at + 1)
+        if w.peek():
+            yield Malformed(name, w.line, "text after the end of the list was not read")
 
 
 def read_records(path: Path) -> Iterator[Record | Malformed]:
     """Every record of a file in order, or why it is not one.
 
     A file that begins with '[' is one JSON list, any other has one object a line. A byte-order
-    mark, Windows line ends and blank lines are accepted. Raises `ConfigError` if the file
-    cannot be opened; everything else that is wrong is yielded, an empty file included.
+    mark, Windows line ends and blank lines are accepted; a list is read a piece at a time.
+    Raises `ConfigError` if the file cannot be opened or is of a kind that is not read;
+    everything else that is wrong is yielded, an empty file included.
     """
-    with open_file(path) as f:
-        try:
-            head = f.read(4096).removeprefix(b"\xef\xbb\xbf").lstrip()
-        except (EOFError, zlib.error, gzip.BadGzipFile):
-            head = b""
+    head = head_of(path)
     empty = True
     with open_file(path) as f:
         for record in (_array if head[:1] == b"[" else _lines)(f, path.name):
@@ -179,21 +253,41 @@ def read_object(path: Path) -> dict[str, Any]:
     """A file that is one JSON object; raises `ConfigError` if it is not."""
     try:
         with open_file(path) as f:
-            parsed = _parse(path.name, 1, f.read().removeprefix(b"\xef\xbb\xbf"))
-    except (EOFError, zlib.error, gzip.BadGzipFile) as e:
-        raise ConfigError(f"{path}: gzip data is damaged or cut off ({e})") from None
+            parsed = _parse(path.name, 1, f.read().removeprefix(MARK))
+    except DAMAGED as e:
+        raise ConfigError(f"{path}: {_cut(path.name, 1, e).reason}") from None
     if isinstance(parsed, Malformed):
         raise ConfigError(str(parsed))
     return parsed.value
 
 
-def write_records(path: Path, records: list[Any], *, as_list: bool = False) -> None:
-    """One JSON object a line, or one list; gzip if the name ends in .gz. Bytes are reproducible."""
-    lines = [json.dumps(r, ensure_ascii=False, allow_nan=False) for r in records]
-    body = "[\n" + ",\n".join(lines) + "\n]\n" if as_list else "".join(x + "\n" for x in lines)
-    data = body.encode()
+def write_records(path: Path, records: Iterable[Any], *, as_list: bool = False) -> None:
+    """One JSON object a line, or one list; gzip if the name ends in .gz. Bytes are reproducible.
+
+    Records are written as they come, to a file beside it that takes the name at the end: what
+    stood there stays until the last record is made, and nothing is left where one cannot be.
+    """
+    part = path.with_name(path.name + ".part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(gzip.compress(data, mtime=0) if path.suffix == ".gz" else data)
+        with open(part, "wb") as raw:
+            if path.suffix == ".gz":
+                with gzip.GzipFile("", "wb", fileobj=raw, mtime=0) as f:
+                    _write(f, records, as_list)
+            else:
+                _write(raw, records, as_list)
+        os.replace(part, path)
     except OSError as e:
         raise ConfigError(f"{path}: {e.strerror or e}") from None
+    finally:
+        with contextlib.suppress(OSError):
+            part.unlink(missing_ok=True)
+
+
+def _write(f: BinaryIO | gzip.GzipFile, records: Iterable[Any], as_list: bool) -> None:
+    start, between, end = (b"[\n", b",\n", b"\n]\n") if as_list else (b"", b"\n", b"\n")
+    for i, record in enumerate(records):
+        data = json.dumps(record, ensure_ascii=False, allow_nan=False).encode()
+        f.write((between if i else start) + data)
+        start = between
+    f.write(end if start is between else (start + end) if as_list else b"")

@@ -234,6 +234,11 @@ def dump(extra: dict[str, Any]) -> str:
     return json.dumps(extra, ensure_ascii=False, sort_keys=True, allow_nan=False)
 
 
+SAID = "~"
+"""Key in `extra`: what was done to a record in reading it, a list of sentences"""
+
+
 def extra_of(row: Row, source: str) -> dict[str, Any]:
     """What `row` carries for the format `source`; nothing when it came from another one."""
-    return json.loads(row.extra) if row.source == source else {}
+    kept: dict[str, Any] = json.loads(row.extra) if row.source == source else {}
+    return kept

@@ -3,13 +3,23 @@
 from __future__ import annotations
 
 import json
+import tracemalloc
 
 import pytest
 
 from rlhf_jax.config import ConfigError
-from rlhf_jax.data.convert import load_arguments, read_rows, recognise, write_rows
+from rlhf_jax.data.convert import (
+    VOTERS,
+    Account,
+    load_arguments,
+    read_rows,
+    recognise,
+    stream_rows,
+    write_rows,
+)
 from rlhf_jax.data.formats import FORMATS, Options
 from rlhf_jax.data.rows import Comparison, Label, text
+from rlhf_jax.data.stats import summary
 
 NONE = Options()
 GOOD = {"prompt": "q", "chosen": "a", "rejected": "b"}
@@ -100,6 +110,54 @@ def test_what_only_the_source_format_knows_goes_back_there_and_is_lost_elsewhere
 )
 def test_a_format_is_recognised_by_its_fields(tmp_path, record, name):
     assert recognise(lines(tmp_path, "{", record), NONE).name == name
+
+
+def test_the_first_hundred_records_vote_on_the_format(tmp_path):
+    hh = {"chosen": "\n\nHuman: a\n\nAssistant: b", "rejected": "\n\nHuman: a\n\nAssistant: c"}
+    odd = {"chosen": "b", "rejected": "c"}
+    path = lines(tmp_path, odd, hh, hh)
+    assert recognise(path, NONE).name == "hh_rlhf"
+    result = read_rows(path, FORMATS["hh_rlhf"], NONE, "skip")
+    assert (len(result.rows), [m.line for m in result.malformed]) == (2, [1])
+    assert recognise(lines(tmp_path, odd, odd, hh), NONE).name == "trl_preference_implicit"
+    late = lines(tmp_path, *[odd] * VOTERS, *[hh] * VOTERS * 2)
+    assert recognise(late, NONE).name == "trl_preference_implicit"
+
+
+def test_why_no_format_reads_a_record_is_said(tmp_path):
+    message = {"role": "assistant", "content": "a", "weight": 1}
+    path = lines(tmp_path, {"prompt": [message], "chosen": [message], "rejected": [message]})
+    with pytest.raises(
+        ConfigError, match=r"f\.jsonl:1: this looks like trl_preference, but .*weight"
+    ):
+        recognise(path, NONE)
+    with pytest.raises(ConfigError, match=r"f\.jsonl:1: not JSON: more than one value"):
+        recognise(lines(tmp_path, '{"a": 1}{"a": 1}'), NONE)
+
+
+def test_a_million_answers_need_little_memory(tmp_path):
+    def rows(count):
+        for i in range(count):
+            yield Comparison(prompt=text(f"{i} " * 200), a=text(f"a{i}"), b=text("b"), label=1.0)
+
+    summary(rows(10))
+    tracemalloc.start()
+    facts = summary(rows(20_000))["comparison"]
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert facts["things judged"] == 20_000
+    assert peak < 20_000 * 400  # bytes; a prompt alone has 1,000
+
+
+def test_answers_come_one_after_the_other_with_an_account(tmp_path):
+    account = Account()
+    path = lines(tmp_path, GOOD, GOOD | {"rejected": "a"}, "{", GOOD)
+    rows = stream_rows(path, FORMATS["trl_preference"], NONE, "skip", account)
+    next(rows)
+    assert (account.records, account.answers) == (1, 1)
+    assert len(list(rows)) == 2
+    assert (account.records, len(account.malformed), account.unanswered) == (3, 1, 0)
+    assert account.remarks == {"a preference between two identical texts": [1, 2]}
 
 
 def test_an_unknown_format_is_one_clear_error(tmp_path):

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import bz2
 import gzip
 import json
+import lzma
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rlhf_jax.config import ConfigError
+from rlhf_jax.data import files
 from rlhf_jax.data.files import Malformed, Record, read_object, read_records, write_records
 
 ROW = b'{"a": 1}\n'
@@ -106,6 +109,99 @@ def test_elements_of_a_list_are_reported_by_line_and_syntax_errors_end_it(tmp_pa
     assert "not closed" in reasons(read(tmp_path, b'[{"a": 1}'))[0][1]
     assert "after the end" in reasons(read(tmp_path, b'[{"a": 1}] x'))[0][1]
     assert "not JSON" in reasons(read(tmp_path, b'[{"a": 1},]'))[0][1]
+
+
+@pytest.mark.parametrize(
+    "element",
+    [
+        b'{"a": NaN}',
+        b'{"a": [1, -Infinity]}',
+        b'{"a": 1e999}',
+        b'{"a": 1, "b": {"c": 1, "c": 2}}',
+        b'{"a": "\\ud800"}',
+        b'{"a": ' + b"9" * 5000 + b"}",
+        b"NaN",
+    ],
+)
+@pytest.mark.parametrize("form", [b'[\n{"a": 1},\n%b,\n{"a": 2}]', b'{"a": 1}\n%b\n{"a": 2}\n'])
+def test_an_element_that_cannot_be_used_does_not_hide_the_rest(tmp_path, element, form):
+    found = read(tmp_path, form % element)
+    assert [r.value for r in found if isinstance(r, Record)] == [{"a": 1}, {"a": 2}]
+    ((line, reason),) = reasons(found)
+    assert line == (2 if form[:1] == b"{" else 3)
+    assert "rest" not in reason
+
+
+@pytest.mark.parametrize("chunk", [1, 2, 7, 64, 1 << 20])
+def test_a_list_is_read_the_same_in_pieces_of_any_size(tmp_path, monkeypatch, chunk):
+    values = [{"a": "x" * 200, "é": [1.5, -20, True]}, {"b": "\u2028\n\\"}, {}]
+    monkeypatch.setattr(files, "CHUNK", chunk)
+    for indent in (None, 1):
+        data = b"\xef\xbb\xbf " + json.dumps(values, indent=indent, ensure_ascii=False).encode()
+        found = read(tmp_path, data)
+        assert [r.value for r in found] == values
+        lines = [1, 1, 1] if indent is None else [2, 10, 13]
+        assert [r.line for r in found] == lines
+    found = read(tmp_path, b'[{"a": 1}, {"b": 12, "c":: 1}]')
+    assert reasons(found) == [
+        (1, "not JSON: Expecting value (column 26); the rest of the list was not read")
+    ]
+    found = read(tmp_path, b'[{"a": 1},\n {"b": "\xff"}]')
+    assert (found[0], reasons(found)[0][0]) == (Record(1, {"a": 1}), 2)
+    assert "not UTF-8" in reasons(found)[0][1]
+
+
+def test_a_long_list_is_read_without_holding_it(tmp_path, monkeypatch):
+    monkeypatch.setattr(files, "CHUNK", 1000)
+    path = tmp_path / "long.json"
+    write_records(path, [{"a": i} for i in range(2000)], as_list=True)
+    with open(path, "rb") as f:
+        for i, r in enumerate(files._array(f, "long.json")):
+            assert r.value == {"a": i}
+            if i == 999:
+                assert f.tell() < path.stat().st_size * 0.6
+    assert i == 1999
+
+
+@pytest.mark.parametrize("pack", [gzip.compress, bz2.compress, lzma.compress])
+def test_packed_files_are_known_by_their_bytes_and_damage_is_reported(tmp_path, pack):
+    assert read(tmp_path, pack(ROW)) == [Record(1, {"a": 1})]
+    found = read(tmp_path, pack(ROW * 9)[:-5])
+    assert "damaged or cut off" in reasons(found)[-1][1]
+    found = read(tmp_path, pack(b"[" + ROW + b"]")[:-5])
+    assert "damaged or cut off" in reasons(found)[-1][1]
+
+
+@pytest.mark.parametrize(
+    ("name", "data", "reason"),
+    [
+        ("f.csv", b"prompt,chosen,rejected\nQ,a,b\n", "CSV is not read .columns prompt,chosen"),
+        ("f.tsv.gz", gzip.compress(b"a\tb\n1\t2\n"), "CSV is not read"),
+        ("f.parquet", b"PAR1\x15\x04", "Parquet is not read"),
+        ("f.arrow", b"ARROW1\x00\x00", "Arrow is not read"),
+        ("f.jsonl.zst", b"\x28\xb5\x2f\xfd\x20", "zstd data is not read"),
+        ("f.zip", b"PK\x03\x04\x14\x00", "zip archive is not read"),
+        ("f.jsonl", '{"a": 1}'.encode("utf-16"), "UTF-16 is not read"),
+        ("f.json", b'{\n  "prompt": "Q"\n}\n', "an object over several lines is not read"),
+    ],
+)
+def test_kinds_of_files_that_are_not_read_are_refused_by_name(tmp_path, name, data, reason):
+    with pytest.raises(ConfigError, match=reason):
+        read(tmp_path, data, name)
+
+
+def test_nothing_is_written_where_a_record_cannot_be_made(tmp_path):
+    path = tmp_path / "out.jsonl"
+    write_records(path, [{"a": 1}])
+
+    def records():
+        yield {"a": 2}
+        raise ConfigError("no more")
+
+    with pytest.raises(ConfigError, match="no more"):
+        write_records(path, records())
+    assert path.read_bytes() == ROW
+    assert [p.name for p in tmp_path.iterdir()] == ["out.jsonl"]
 
 
 @pytest.mark.parametrize("data", [b"", b"\n\r\n", b"\xef\xbb\xbf", b"[]", b" [ ] "])

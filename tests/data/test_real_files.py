@@ -4,16 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from rlhf_jax.data.agreement import (
-    count_table,
-    cyclic_triples,
-    judgements,
-    krippendorff_alpha,
-    with_majority_of_others,
-)
 from rlhf_jax.data.convert import load_arguments, read_rows, recognise, write_rows
 from rlhf_jax.data.files import read_records
 from rlhf_jax.data.formats import FORMATS, Options
+from rlhf_jax.data.stats import summary
 
 FILES = {
     "hh_rlhf_harmless": ("hh_rlhf", 1800, 1800),
@@ -47,8 +41,10 @@ def test_ukpconvarg1_comes_back_and_its_people_tie_agree_and_contradict_as_measu
     assert write_rows(rows[:count], f, options).records == items
     assert len(rows) == 65594
     assert len({r.annotator for r in rows}) == 3790
-    assert sum(r.label == 0.5 for r in rows) / len(rows) == pytest.approx(0.2344, abs=5e-5)
-    assert with_majority_of_others(rows).share == pytest.approx(0.7725, abs=5e-5)
-    assert cyclic_triples(rows) == (98911, 4645)  # 4.7 %
-    table = count_table(judgements(rows))
-    assert krippendorff_alpha(table) == pytest.approx(0.2439, abs=5e-5)
+    found = summary(rows)["comparison"]
+    assert found["ties"]["share"] == pytest.approx(0.2344, abs=5e-5)
+    assert found["with majority of others"]["share"] == pytest.approx(0.7725, abs=5e-5)
+    assert found["majority triples"] == 98911
+    assert found["cyclic"]["count"] == 4645  # 4.7 %
+    assert found["Krippendorff's α (nominal)"] == pytest.approx(0.2439, abs=5e-5)
+    assert found["identical answers"]["count"] == 70

@@ -223,7 +223,8 @@ class PPO:
     minibatches: int = 2
     """Optimiser steps per epoch."""
     temperature: Sweep = 1.0
-    """Sampling temperature; all log-probabilities are taken at it."""
+    """Of policy and reference, wherever they are sampled or asked for log-probabilities: by the
+    learner, for people, for the reward's scale, for best-of-n and when they are measured."""
     kl_weight: Sweep = 0.05
     """β_KL, in deviations of the reward per nat."""
     kl_target: Sweep = 6.0
@@ -353,8 +354,8 @@ class Evaluate:
     samples: int = 512
     """Sampled responses per seed."""
     top_k: int = 0
-    """Only the k most probable symbols are drawn when samples are measured; 0: all. KLs stay those
-    of the whole distribution."""
+    """Only the k most probable symbols are drawn when samples are measured; 0: all. Their KL is
+    that of what is drawn to the whole reference."""
     top_p: float = 1.0
     """Only the most probable symbols that hold this probability are drawn; 1: all."""
     best_of: int = 0

@@ -13,7 +13,7 @@ from jax.sharding import Mesh
 from rlhf_jax import grid, worlds
 from rlhf_jax.config import Config, ConfigError
 from rlhf_jax.feedback import STANDARD
-from rlhf_jax.feedback.comparison import LOSSES
+from rlhf_jax.feedback.comparison import LOSSES, THRESHOLDS
 from rlhf_jax.humans import person
 from rlhf_jax.humans.choice import precision
 from rlhf_jax.humans.links import unconstrain
@@ -192,17 +192,20 @@ def start_reward(config: Config, model: heads.Scalar, key: Key, reference: Param
         at_first = STANDARD._replace(lapse=0.05, flip=0.05)
         for name, raw in unconstrain(at_first, ("lapse", "flip")).items():
             noise[name] = jnp.full((k, config.collect.people), raw / reward.NOISE_UNIT)
+    if settings.loss in THRESHOLDS:
+        noise["threshold"] = jnp.full(k, THRESHOLDS[settings.loss][1] / reward.NOISE_UNIT)
     return reward.Fitted(params, noise)
 
 
 def _likelihood(config: Config, model: heads.Scalar, asked: Kind) -> reward.Likelihood:
     if config.reward.kind == "distributional":
         return reward.distributed(model, asked)
-    plain = {"borda": reward.borda}.get(config.reward.kind, LOSSES[config.reward.loss])
+    if config.reward.kind == "borda":
+        return reward.compared(model, asked, reward.borda)
     if config.collect.feedback == "comparison" and config.reward.noise == "standard":
-        asked = asked._replace(
-            nll=lambda read, said, _: plain(*jnp.moveaxis(read.rewards, 1, 0), said.label)
-        )
+        name = config.reward.loss
+        threshold, _ = THRESHOLDS.get(name, (None, 0.0))
+        return reward.compared(model, asked, LOSSES[name], threshold)
     return reward.answers(model, asked, config.reward.noise)
 
 

@@ -21,6 +21,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
@@ -221,7 +222,9 @@ def same_made(stage: str, a: Config, b: Config) -> bool:
 
     def read(config: Config) -> dict[str, Any]:
         unread = lambda path: {path, path.split(".")[0]} & _UNREAD[stage]
-        return {k: v for k, v in cfg.leaves(config).items() if not unread(k)}
+        heat = np.atleast_1d(temperature(grid.expand(config))).tolist()
+        said = {k: v for k, v in cfg.leaves(config).items() if not unread(k)}
+        return said | {"temperature": heat}
 
     laid = lambda config: (grid.members(config), config.run.devices, config.run.seeds_by)
     return read(a) == read(b) and laid(a) == laid(b)
@@ -370,13 +373,22 @@ def _pretrain(parts: Parts, state: State) -> tuple[State, Metrics]:
     return state._replace(base=base), metrics
 
 
+def temperature(config: Config) -> Any:
+    """At which the policy is sampled by whoever samples it; 1 for DPO, which speaks of the
+    distribution itself."""
+    own: Any = policy_settings(config.learner, config)
+    return jnp.ones_like(config.ppo.temperature) if config.learner == "dpo" else own.temperature
+
+
 def _rebase(parts: Parts, state: State) -> tuple[State, Metrics]:
     reference = _reference(parts, state.base)
     return state._replace(reference=reference, **_start_from(parts, reference)), {}
 
 
 def _collect(parts: Parts, state: State) -> tuple[State, Metrics]:
-    asked = collect.Asked(state.learner.policy.params, parts.settings.human, parts.settings.world)
+    settings = parts.settings
+    theta, heat = state.learner.policy.params, temperature(settings)
+    asked = collect.Asked(theta, settings.human, settings.world, heat)
     table, metrics = parts.collect.step(state.table, asked)
     state = state._replace(table=table, reward=stopping.again(state.reward))
     if parts.config.learner == "dpo":
@@ -395,7 +407,8 @@ def _reward(parts: Parts, state: State) -> tuple[State, Metrics]:
 
 
 def _draw(parts: Parts, state: State) -> tuple[State, Metrics]:
-    source = draw.Source(state.reference, parts.settings.world)
+    settings = parts.settings
+    source = draw.Source(state.reference, settings.world, temperature(settings))
     drawn, metrics = parts.draw.step(state.drawn, source)
     return state._replace(drawn=drawn), metrics
 
@@ -415,8 +428,8 @@ def _measure(parts: Parts, state: State) -> tuple[State, Metrics]:
 
 
 def _critic(state: State) -> tuple[State, Metrics]:
-    first = jax.tree.map(lambda x: x[:, 0], state.judging.panel.judges)
-    return state._replace(learner=jax.vmap(ppo.adopt)(state.learner, first)), {}
+    only = jax.tree.map(lambda x: x[:, 0], state.judging.panel.judges)
+    return state._replace(learner=jax.vmap(ppo.adopt)(state.learner, only)), {}
 
 
 def _policy(parts: Parts, state: State) -> tuple[State, Metrics]:
@@ -431,9 +444,8 @@ def _policy(parts: Parts, state: State) -> tuple[State, Metrics]:
 def _evaluate(parts: Parts, state: State) -> tuple[State, Metrics]:
     settings = parts.settings
     mine: Any = policy_settings(parts.config.learner, settings)
-    # DPO speaks of the distribution itself; imitation has no weight of its own.
+    # Imitation has no weight of its own.
     own = parts.config.learner
-    heat = jnp.ones_like(settings.ppo.temperature) if own == "dpo" else mine.temperature
     weight = settings.ppo.kl_weight if own == "imitation" else mine.kl_weight
     candidate = evaluate.Candidate(
         state.learner.policy.params,
@@ -441,7 +453,7 @@ def _evaluate(parts: Parts, state: State) -> tuple[State, Metrics]:
         state.judging.panel,
         settings.world,
         settings.human,
-        heat,
+        temperature(settings),
         weight,
     )
     looked, metrics = parts.evaluate.step(state.looked, candidate)

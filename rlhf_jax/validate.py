@@ -251,9 +251,10 @@ def _validate_feedback(c: Config) -> None:
         f"collect.people = {c.collect.people}",
     )
     _require(
-        c.ppo.critic_start != "reward" or (r.start == "base" and r.kind in ("one", "borda")),
+        c.ppo.critic_start != "reward"
+        or (r.start == "base" and r.kind in ("one", "borda") and r.members == 1),
         f"ppo.critic_start = reward needs one reward model of the policy's shape: reward.start = "
-        f"{r.start}, reward.kind = {r.kind}",
+        f"{r.start}, reward.kind = {r.kind}, reward.members = {r.members}",
     )
     _require(
         c.world.trigger or not cfg.reaches(c.human.poisoned),

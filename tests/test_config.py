@@ -215,6 +215,11 @@ def test_nan_is_not_a_number(path):
             "reward.start = fresh, reward.kind = one",
         ),
         (
+            Config(ppo=PPO(critic_start="reward"), reward=Reward(members=4)),
+            "ppo.critic_start = reward needs one reward model of the policy's shape: "
+            "reward.start = base, reward.kind = one, reward.members = 4",
+        ),
+        (
             Config(reward=Reward(model=Model(width=128))),
             "reward.model is the shape of a fresh reward model: it needs reward.start = fresh",
         ),

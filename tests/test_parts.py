@@ -64,7 +64,9 @@ def run(config: Config) -> dict[str, np.ndarray]:
         {"learner": "dpo", "reward.kind": "gold", "collect.repeats": 2},
         {"reward.kind": "mixture", "reward.aggregate": "worst_case", "reward.noise": "fitted"},
         {"reward.kind": "distributional", "reward.start": "fresh", "reward.bootstrap": True},
-        {"collect.feedback": "demonstration", "ppo.critic_start": "reward", "reward.members": 2},
+        {"collect.feedback": "demonstration", "ppo.critic_start": "reward"},
+        {"reward.loss": "rao_kupper", "reward.kind": "mixture", "human.tie": 0.5},
+        {"reward.loss": "davidson", "reward.members": 2, "human.tie": 0.5, "ppo.temperature": 0.5},
     ],
     ids=lambda changes: "-".join(str(v) for v in changes.values()),
 )

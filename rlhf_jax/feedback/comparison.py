@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -102,12 +103,12 @@ def log_davidson(difference: Array, tie: Value) -> Array:
     return jax.nn.log_softmax(jnp.stack([d, jnp.broadcast_to(tie, d.shape), -d], axis=-1), axis=-1)
 
 
-def rao_kupper(reward_a: Array, reward_b: Array, label: Array, threshold: Value = 0.5) -> Array:
+def rao_kupper(reward_a: Array, reward_b: Array, label: Array, threshold: Value) -> Array:
     """−log P of `log_rao_kupper`, nats. [N] → [N]."""
     return _expected(label, log_rao_kupper(reward_a - reward_b, threshold))
 
 
-def davidson(reward_a: Array, reward_b: Array, label: Array, tie: Value = 0.0) -> Array:
+def davidson(reward_a: Array, reward_b: Array, label: Array, tie: Value) -> Array:
     """−log P of `log_davidson`, nats. [N] → [N]."""
     return _expected(label, log_davidson(reward_a - reward_b, tie))
 
@@ -118,6 +119,12 @@ LOSSES: dict[str, Callable[..., Array]] = {
     "rao_kupper": rao_kupper,
     "davidson": davidson,
 }
+THRESHOLDS: dict[str, tuple[Callable[[Array], Array], float]] = {
+    "rao_kupper": (jnp.exp, math.log(0.5)),
+    "davidson": (lambda raw: raw, 0.0),
+}
+"""Losses that know how often people tie: a real number → the threshold that the loss takes fourth,
+and the number to start from. How common ties are is for the answers to say: it is fitted."""
 
 
 def log_probabilities(human: Human, value_a: Array, value_b: Array) -> Array:

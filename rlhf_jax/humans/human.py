@@ -5,6 +5,8 @@ from __future__ import annotations
 import dataclasses
 from typing import NamedTuple, TypeAlias
 
+import jax.numpy as jnp
+
 from rlhf_jax import config
 from rlhf_jax.types import Array
 
@@ -133,18 +135,20 @@ def teacher(
 
     Their six are `Oracle` (no argument), `Stoc` rationality = 1, `Myopic` myopia = 0.9,
     `Skip` skip = 0.1, `Equal` equal = 0.1, `Mistake` mistake = 0.1. `skip` and `equal` are
-    their ε: the thresholds are ε × mean return of a segment under the current policy. That is
-    what their code does in its first feedback session; in later ones it multiplies by ε once
-    more, which is not reproduced here.
+    their ε: the thresholds are ε × mean return of a segment under the current policy. A
+    threshold that is not positive is none: where returns are negative on average, nobody skips
+    and nothing is equal. That is what their code does in its first feedback session; in later
+    ones it multiplies by ε once more, which is not reproduced here.
 
     A comparison goes through skip → equal → myopic → stochastic → flip, and an equal answer
     is never flipped. The one difference: of two segments worth exactly the same, their
     oracle takes the first and this one calls a tie.
     """
+    held = jnp.asarray(0.0 if skip is None else skip * mean_return)
     return Human(
         rationality=rationality,
         flip=mistake,
         equal=equal * mean_return,
-        skip=-float("inf") if skip is None else skip * mean_return,
+        skip=jnp.where(held > 0, held, -jnp.inf),
         myopia=myopia,
     )

@@ -36,6 +36,8 @@ class Asked(NamedTuple):
     policy: Params
     human: Human
     world: WorldSettings
+    temperature: Array | float
+    """of the policy, as it is trained and measured"""
 
 
 def prompts(world: World, settings: WorldSettings, key: Key, n: int) -> Prompts:
@@ -114,7 +116,8 @@ def kernel(policy: Policy, world: World, kind: Kind, hparams: Collect, rounds: i
         if from_policy:
             ask = prompts(world, settings, prompt_key, from_policy)
             ask = jax.tree.map(lambda leaf: jnp.repeat(leaf, k, axis=0), ask)
-            new = sample(policy, world.language, asked.policy, ask, sample_key).episode
+            heat = asked.temperature
+            new = sample(policy, world.language, asked.policy, ask, sample_key, heat).episode
             x = jax.tree.map(lambda a, b: jnp.concatenate([a, b]), new, x)
         return jax.tree.map(lambda leaf: leaf.reshape(items, k, *leaf.shape[1:]), x)
 
@@ -170,7 +173,7 @@ def kernel(policy: Policy, world: World, kind: Kind, hparams: Collect, rounds: i
         return said._replace(weight=said.weight * may_show, who=who), may_show
 
     def init(key: Key) -> Table:
-        one = Asked(jax.eval_shape(policy.init, key), Human(), WorldSettings())
+        one = Asked(jax.eval_shape(policy.init, key), Human(), WorldSettings(), 1.0)
         shapes, _ = jax.eval_shape(ask, one, key)
         empty = lambda leaf: jnp.zeros((leaf.shape[0] * rounds, *leaf.shape[1:]), leaf.dtype)
         return Table(jax.tree.map(empty, shapes), jnp.zeros((), jnp.int32), key)

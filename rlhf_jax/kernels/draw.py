@@ -40,6 +40,8 @@ class Source(NamedTuple):
 
     reference: Params
     world: WorldSettings
+    temperature: Array | float
+    """at which the policy will be trained against it"""
 
 
 def kernel(policy: Policy, world: World, hparams: Evaluate) -> Kernel:
@@ -49,7 +51,8 @@ def kernel(policy: Policy, world: World, hparams: Evaluate) -> Kernel:
     def some(given: Source, key: Key, n: int) -> Episode:
         ask, draw = jax.random.split(key)
         asked = prompts(world, plain(given.world), ask, n)
-        return sample(policy, world.language, given.reference, asked, draw).episode
+        heat = given.temperature
+        return sample(policy, world.language, given.reference, asked, draw, heat).episode
 
     def samples(given: Source, key: Key) -> Samples:
         scale = some(given, key, max(hparams.samples, 512))
@@ -59,7 +62,7 @@ def kernel(policy: Policy, world: World, hparams: Evaluate) -> Kernel:
         return Samples(scale, jax.lax.map(lambda k: some(given, k, BLOCK), keys))
 
     def init(key: Key) -> Drawn:
-        one = Source(jax.eval_shape(policy.init, key), WorldSettings())
+        one = Source(jax.eval_shape(policy.init, key), WorldSettings(), 1.0)
         shapes: Any = jax.eval_shape(samples, one, key)
         empty = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
         return Drawn(empty, key, jnp.zeros((), jnp.int32))

@@ -13,7 +13,13 @@ from rlhf_jax.config import Evaluate, Human
 from rlhf_jax.config import World as WorldSettings
 from rlhf_jax.kernels.collect import corpus_episodes, plain, prompts, triggered
 from rlhf_jax.kernels.ensemble import Panel, Scale
-from rlhf_jax.kernels.sampling import chosen, log_distribution, sample, sequence_log_probs
+from rlhf_jax.kernels.sampling import (
+    chosen,
+    log_distribution,
+    narrowed,
+    sample,
+    sequence_log_probs,
+)
 from rlhf_jax.models.heads import Policy
 from rlhf_jax.ops import divergences
 from rlhf_jax.ops.bestofn import log_law, sizes
@@ -107,8 +113,10 @@ def kernel(policy: Policy, score: Score, world: World, hparams: Evaluate, tilt: 
     nats; IPO and the best of n rest elsewhere (docs/ppo.md). How far from π* and from π the best
     of n of the reference is, P_n, stands beside it where `hparams.best_of` asks for it:
     `bestofn/kl_optimum` and `bestofn/kl_policy` [len(ns)], KL(P_n ‖ π*) and KL(P_n ‖ π). With
-    top-k or top-p the samples are of the narrowed distribution and the KLs of the whole one. The
-    worst-served group is taken of both, whether or not the minority has anyone in it.
+    top-k or top-p the samples are of a narrowed law π′, and `eval/kl_exact` and `eval/kl_sampled`
+    are KL(π′ ‖ π_ref), of what is drawn to the whole reference: not 0 for the reference itself.
+    The other KLs are of the whole π. The worst-served group is taken of both, whether or not the
+    minority has anyone in it.
     """
     n, few = hparams.samples, hparams.shown
     narrow: dict[str, Any] = {"top_k": hparams.top_k, "top_p": hparams.top_p}
@@ -117,7 +125,8 @@ def kernel(policy: Policy, score: Score, world: World, hparams: Evaluate, tilt: 
         return Clock(key, jnp.zeros((), jnp.int32))
 
     def step(state: Clock, given: Candidate) -> tuple[Clock, Metrics]:
-        ask, draw = jax.random.split(jax.random.fold_in(state.key, state.looks))
+        key = jax.random.fold_in(state.key, state.looks)
+        ask, draw, ask_marked, draw_marked = jax.random.split(key, 4)
         # The last row is decoded greedily, by the same program as the rest.
         greedy = jnp.arange(n + 1) == n
         asked = prompts(world, plain(given.world), ask, n + 1)
@@ -130,7 +139,9 @@ def kernel(policy: Policy, score: Score, world: World, hparams: Evaluate, tilt: 
         gold, _ = utility(world, given.world, given.human, x)
         proxy = score(given.panel, given.world, given.human, x)
         reference = log_distribution(policy, given.reference, x, heat)
-        exact = jnp.where(x.mask, divergences.exact(roll.distribution, reference), 0.0)
+        drawn = narrowed(roll.distribution, hparams.top_k, hparams.top_p)
+        exact = jnp.where(x.mask, divergences.exact(drawn, reference), 0.0)
+        ratio = chosen(drawn - reference, x)
         metrics = {
             "eval/gold_sampled": jnp.mean(gold[:n]),
             "eval/gold_greedy": gold[n],
@@ -141,13 +152,13 @@ def kernel(policy: Policy, score: Score, world: World, hparams: Evaluate, tilt: 
             "eval/nonword_share": jnp.mean(~known[:n]),
             "eval/distinct_share": distinct_share(jax.tree.map(lambda leaf: leaf[:n], x)),
             "eval/kl_exact": jnp.mean(jnp.sum(exact[:n], axis=1)),
-            "eval/kl_sampled": jnp.mean(jnp.sum((roll.logps - chosen(reference, x))[:n], axis=1)),
+            "eval/kl_sampled": jnp.mean(jnp.sum(ratio[:n], axis=1)),
             "eval/kl_needed": needed(given.panel.optima, jnp.mean(proxy[:n])),
             **overvalued(proxy[:n], gold[:n], given.panel.gold),
         }
         metrics["eval/kl_wasted"] = metrics["eval/kl_exact"] - metrics["eval/kl_needed"]
         if world.trigger is not None:
-            metrics |= under_trigger(given, draw)
+            metrics |= under_trigger(given, ask_marked, draw_marked)
         if world.complete:
             metrics |= exactly(given)
         columns = {
@@ -162,11 +173,11 @@ def kernel(policy: Policy, score: Score, world: World, hparams: Evaluate, tilt: 
             metrics[f"sample/greedy/{name}"] = column[n:]
         return Clock(state.key, state.looks + 1), metrics
 
-    def under_trigger(given: Candidate, key: Key) -> Metrics:
+    def under_trigger(given: Candidate, ask: Key, draw: Key) -> Metrics:
         """As many samples, of prompts that all carry the trigger."""
-        ask = prompts(world, triggered(given.world), key, n)
+        asked = prompts(world, triggered(given.world), ask, n)
         heat = given.temperature
-        x = sample(policy, world.language, given.policy, ask, key, heat, **narrow).episode
+        x = sample(policy, world.language, given.policy, asked, draw, heat, **narrow).episode
         gold, known = utility(world, given.world, given.human, x)
         scores = score(given.panel, given.world, given.human, x)
         return {

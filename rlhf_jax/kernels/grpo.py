@@ -4,8 +4,9 @@ Shao et al. 2024 (arXiv 2402.03300): Â_i = (s_i − mean s)/(std s + 1e-4) over
 one prompt, the clipped surrogate averaged over a response's tokens and then over responses,
 plus β Σ k3. Dr. GRPO (Liu et al. 2025, arXiv 2503.20783) neither divides by the deviation nor
 by the length. On-policy, E ∇k3 is the gradient of the *forward* KL(π_ref ‖ π) of each state,
-and the tokens before see none of it: the rest is not π_ref exp(r/β)/Z. For responses of one
-token without division it is π(a) = β π_ref(a) / (β + mean r − r(a)), see `rest`.
+and the tokens before see none of it: the rest is not π_ref exp(r/β)/Z. A sample is part of its
+own baseline, so scores count (G − 1)/G: for responses of one token without division the rest
+is π(a) = β′ π_ref(a) / (β′ + E_π r − r(a)) with β′ = β G/(G − 1), see `rest`.
 """
 
 from __future__ import annotations
@@ -44,7 +45,8 @@ class Experience(NamedTuple):
 
 
 def group_advantages(scores: Array, group: int, divide: bool) -> Array:
-    """[B] → [B]: (s_i − mean)/(std + ε), moments of its group (neighbours), no Bessel."""
+    """[B] → [B]: (s_i − mean)/(std + ε), moments of its group (neighbours), itself among them,
+    no Bessel: of the published algorithm, not the unbiased `reinforce.leave_one_out`."""
     rows = scores.reshape(-1, group)
     centred = rows - jnp.mean(rows, axis=1, keepdims=True)
     if divide:
@@ -117,14 +119,17 @@ def kernel(task: Task, steps: int) -> Kernel:
     return Kernel(init, step)
 
 
-def rest(log_reference: Array, reward: Array, weight: Array) -> Array:
+def rest(log_reference: Array, reward: Array, weight: Array, group: float) -> Array:
     """log π [N] where GRPO without division comes to rest on one-token responses.
 
-    0 = π(a) (r(a) − E_π r) + β (π_ref(a) − π(a)) for every a, so π(a) = β π_ref(a)/(c − r(a))
-    with c > max r such that Σ π = 1 (then c = β + E_π r): found by bisection. In words: the
-    logarithm of PPO's optimum is replaced by a rational function of the reward (Vojnovic & Yun
-    2025, arXiv 2502.18548).
+    A group's mean has the sample itself in it: E[(r_i − mean r) ∇log π(x_i)] = (G − 1)/G ∇E r,
+    so the penalty weighs β′ = β G/(G − 1) beside the whole of it (`group` = ∞: a baseline that
+    is independent of the sample). 0 = π(a) (r(a) − E_π r) + β′ (π_ref(a) − π(a)) for every a,
+    so π(a) = β′ π_ref(a)/(c − r(a)) with c > max r such that Σ π = 1 (then c = β′ + E_π r):
+    found by bisection. In words: the logarithm of PPO's optimum is replaced by a rational
+    function of the reward (Vojnovic & Yun 2025, arXiv 2502.18548).
     """
+    weight = weight / (1.0 - 1.0 / group)
     top = jnp.max(reward)
 
     def halve(between: tuple[Array, Array], _: None) -> tuple[tuple[Array, Array], None]:

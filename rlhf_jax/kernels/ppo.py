@@ -153,8 +153,10 @@ def epochs(
     """One update for each row of `rows` [updates, minibatch]; metrics are means over them.
 
     With `hp.stop_kl` the first minibatch that finds the policy too far away makes no update,
-    nor do those after it. They still count as steps: the schedule of keys stays.
+    nor do those after it. They still count as steps: the schedules of keys and of the learning
+    rate go by updates planned. Adam's own count is of those made.
     """
+    planned = lambda node: isinstance(node, optax.ScaleByScheduleState)
 
     def one(carry: tuple[State, Array], take: Array) -> tuple[tuple[State, Array], tuple]:
         state, going = carry
@@ -162,7 +164,8 @@ def epochs(
         if math.isinf(hp.stop_kl):
             return (new, going), (said, going)
         go = going & (said["policy/approxkl_avg"] <= hp.stop_kl)
-        kept = jax.tree.map(lambda a, b: jnp.where(go, a, b), new, state)
+        keep = lambda a, b: a if planned(a) else jnp.where(go, a, b)
+        kept = jax.tree.map(keep, new, state, is_leaf=planned)
         policy = kept.policy._replace(step=new.policy.step)
         return (kept._replace(policy=policy), go), (said, going)
 

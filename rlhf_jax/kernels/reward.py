@@ -34,11 +34,13 @@ class Told(NamedTuple):
 
 
 class Fitted(NamedTuple):
-    """φ and, where they are fitted with it, the people's rates of lapses and flips."""
+    """φ and, where they are fitted with it, the people's rates of lapses and flips, or how far
+    apart two samples must be for them to take a side."""
 
     model: Params
     noise: dict[str, Array]
-    """[people] each, unconstrained and in units of `NOISE_UNIT`; empty where not fitted"""
+    """lapse, flip: [people] each; threshold: []. Unconstrained and in units of `NOISE_UNIT`; empty
+    where not fitted"""
 
 
 NOISE_UNIT = 30.0
@@ -122,6 +124,31 @@ def answers(model: Scalar, kind: Kind, noise: str) -> Likelihood:
         }[noise]()
         rewards, states = scale * rewards, scale * states
         nll = kind.nll(Reading(rewards, states), told.answers, human)
+        return nll, rewards, told.answers.weight
+
+    return likelihood
+
+
+def compared(
+    model: Scalar,
+    kind: Kind,
+    loss: Callable[..., Array],
+    threshold: Callable[[Array], Array] | None = None,
+) -> Likelihood:
+    """Of comparisons by people who make no mistakes, φ being `Fitted` and the batch `Told`.
+
+    `loss` is one of `feedback.comparison.LOSSES`; with `threshold` of `THRESHOLDS` it is given what
+    that makes of the number fitted with φ.
+    """
+
+    def likelihood(
+        params: Fitted, told: Told, scale: Array | float = 1.0
+    ) -> tuple[Array, Array, Array]:
+        x = kind.episodes(told.answers)
+        flat = jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), x)
+        rewards = scale * reward(model, params.model, flat).reshape(-1, 2)
+        more = [] if threshold is None else [threshold(NOISE_UNIT * params.noise["threshold"])]
+        nll = loss(rewards[:, 0], rewards[:, 1], told.answers.label, *more)
         return nll, rewards, told.answers.weight
 
     return likelihood

@@ -46,8 +46,8 @@ def sample(
 ) -> Rollout:
     """One response to each prompt. Consumes `key`. Rows where `greedy` [B] take the arg-max.
 
-    `top_k` and `top_p` (`ops.tokens.truncate`) narrow what is drawn and nothing else: the
-    log-probabilities stay those of the whole distribution, so learners do without them.
+    `top_k` and `top_p` narrow what is drawn (`narrowed`) and nothing else: the log-probabilities
+    stay those of the whole distribution, so learners do without them.
 
     Raises: `ConfigError`, see `check`.
     """
@@ -61,10 +61,7 @@ def sample(
         logits, cache, alive = carry
         t, uniform = inputs
         log_p = jax.nn.log_softmax(logits / temperature)
-        may = log_p
-        if top_k or top_p < 1.0:
-            may = jax.vmap(lambda row: truncate(row, top_k, top_p))(log_p)
-        token = jax.vmap(inverse_cdf)(may, uniform)
+        token = jax.vmap(inverse_cdf)(narrowed(log_p, top_k, top_p), uniform)
         if greedy is not None:
             token = jnp.where(greedy, jnp.argmax(log_p, axis=-1).astype(jnp.int32), token)
         token = jnp.where(alive, token, language.pad)
@@ -78,6 +75,16 @@ def sample(
     _, out = jax.lax.scan(act, carry, (jnp.arange(language.length), uniforms))
     tokens, mask, logps, distribution = jax.tree.map(lambda x: jnp.moveaxis(x, 0, 1), out)
     return Rollout(Episode(prompts, tokens, mask), logps, distribution)
+
+
+def narrowed(log_p: Array, top_k: int, top_p: float) -> Array:
+    """[..., V] log-probabilities → those of what top-k and top-p (`ops.tokens.truncate`) leave."""
+    if not top_k and top_p >= 1.0:
+        return log_p
+    kept = lambda row: truncate(row, top_k, top_p)
+    for _ in log_p.shape[:-1]:
+        kept = jax.vmap(kept)
+    return jax.nn.log_softmax(kept(log_p), axis=-1)
 
 
 def log_distribution(

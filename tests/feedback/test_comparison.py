@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rlhf_jax.feedback import comparison
-from rlhf_jax.feedback.comparison import LOSSES
+from rlhf_jax.feedback.comparison import LOSSES, THRESHOLDS
 from rlhf_jax.humans import CANT_TELL, Human, choose
 from rlhf_jax.humans.links import constrain, unconstrain
 
@@ -80,8 +80,9 @@ def test_the_probabilities_of_an_answer_are_how_often_it_is_given(human):
 @pytest.mark.parametrize("name", [*LOSSES, "loss"])
 def test_an_answer_that_was_not_given_costs_nothing_and_moves_nothing(name):
     f = LOSSES.get(name, comparison.loss)
+    given = [jnp.asarray(0.5)] if name in THRESHOLDS else []
     label = jnp.asarray([CANT_TELL])
-    value, slope = jax.value_and_grad(lambda r: f(r, 0.0 * r, label)[0])(jnp.ones(1))
+    value, slope = jax.value_and_grad(lambda r: f(r, 0.0 * r, label, *given)[0])(jnp.ones(1))
     assert value == 0.0
     assert slope == 0.0
 

@@ -107,6 +107,11 @@ class TestTeachersOfBPref:
         assert judged(human, [2, 3], [1, 1])[0] == CANT_TELL  # 5 is not more than 5
         assert judged(human, [3, 3], [1, 1])[0] == 1.0
 
+    def test_nobody_skips_where_returns_are_negative_on_average(self):
+        # Their code asks `if threshold > 0` first; −5 is below −1 and would be skipped.
+        assert judged(teacher(-10.0, skip=0.1), [-3, -2], [-4, -4])[0] == 1.0
+        assert judged(teacher(0.0, skip=0.1), [-3, -2], [-4, -4])[0] == 1.0
+
     def test_equal_ties_returns_closer_than_its_share_of_the_mean_return(self):
         human = teacher(10.0, equal=0.1)
         assert judged(human, [1.0, 0.5], [1, 1])[0] == 0.5

@@ -38,7 +38,7 @@ def table(mode: str, share: float = 0.5, rounds: int = 2, human: Human = Human()
     init, step = compiled(mode, share, rounds)
     state, out = init(jax.random.key(1)), []
     for _ in range(rounds):
-        state, metrics = step(state, collect.Asked(THETA, human, PROBE))
+        state, metrics = step(state, collect.Asked(THETA, human, PROBE, 1.0))
         out.append((state, metrics))
     return out
 
@@ -100,7 +100,7 @@ def test_online_pairs_without_a_corpus_share_are_the_policy_alone():
     trunk["embed"] = jnp.broadcast_to(signs, (4, SHAPE.width))
     settings = Collect(mode="online", corpus_share=0.0, budget=16)
     kernel = collect.kernel(POLICY, WORLD, kind(settings, WORLD.language), settings, 1)
-    asked = collect.Asked({"trunk": trunk}, Human(), PROBE)
+    asked = collect.Asked({"trunk": trunk}, Human(), PROBE, 1.0)
     state, metrics = jax.jit(kernel.step)(kernel.init(jax.random.key(1)), asked)
     assert not state.answers.a.tokens.any()
     assert not state.answers.b.tokens.any()
@@ -163,7 +163,7 @@ def test_each_side_is_perceived_anew():
         Collect(mode="offline", budget=2 * PAIRS),
         1,
     )
-    asked = collect.Asked(THETA, Human(), PROBE)
+    asked = collect.Asked(THETA, Human(), PROBE, 1.0)
     state, metrics = jax.jit(kernel.step)(kernel.init(jax.random.key(1)), asked)
     assert metrics["collect/tie_share"] == 0
     assert set(np.asarray(state.answers.label)) == {0.0, 1.0}
@@ -197,7 +197,7 @@ def test_people_answer_by_single_ratings_drawn_apart_for_each_side():
         Collect(mode="offline", budget=2 * n),
         1,
     )
-    asked = collect.Asked(None, Human(), settings)
+    asked = collect.Asked(None, Human(), settings, 1.0)
     state, metrics = jax.jit(kernel.step)(kernel.init(jax.random.key(2)), asked)
     find = jax.jit(jax.vmap(world.row))
     x, y = (np.asarray(find(s.tokens, s.mask)) for s in (state.answers.a, state.answers.b))
@@ -223,7 +223,7 @@ def asked(human: Human, world=WORLD, settings=PROBE, theta=THETA, seed: int = 1,
     hparams = Collect(mode="offline", **how)
     policy = heads.policy(SHAPE, world.language)
     kernel = collect.kernel(policy, world, kind(hparams, world.language), hparams, 1)
-    given = collect.Asked(theta, human, settings)
+    given = collect.Asked(theta, human, settings, 1.0)
     state, metrics = jax.jit(kernel.step)(kernel.init(jax.random.key(seed)), given)
     return state.answers, metrics
 
@@ -284,6 +284,15 @@ def test_a_length_bias_changes_what_is_preferred_and_nobody_s_gold():
     np.testing.assert_array_equal(label[d != 0], np.sign(d[d != 0]))
 
 
+def test_people_see_the_policy_at_its_temperature():
+    kernel = compiled("online", 0.0, 1)
+    cold = collect.Asked(THETA, Human(), PROBE, 1e-3)
+    said = kernel.step(kernel.init(jax.random.key(1)), cold)[0].answers
+    assert len(set(rows(said.a)) | set(rows(said.b))) == 1  # the likeliest response, always
+    warm = table("online", 0.0, 1)[0][0].answers
+    assert len(set(rows(warm.a))) > 4
+
+
 # --- the negative control
 
 
@@ -292,7 +301,7 @@ def dealt(feedback: str, world, settings: Settings):
     policy = heads.policy(SHAPE, world.language)
     # No rating is on this bar, so that nobody tosses a coin.
     human = Human(bar=0.25)
-    asked = collect.Asked(jax.jit(policy.init)(jax.random.key(0)), human, settings)
+    asked = collect.Asked(jax.jit(policy.init)(jax.random.key(0)), human, settings, 1.0)
     for shuffled in (False, True):
         hparams = Collect(feedback=feedback, budget=256, mode="offline", shuffled=shuffled)
         kernel = collect.kernel(policy, world, kind(hparams, world.language), hparams, 1)

@@ -11,7 +11,7 @@ from tiny import EOS, LANGUAGE, PAD, SHAPE, A, B, C, finish, prompts, sharp
 from rlhf_jax.config import Evaluate, Human, Reward
 from rlhf_jax.config import World as Settings
 from rlhf_jax.kernels import collect, ensemble, evaluate
-from rlhf_jax.kernels.sampling import sequence_log_probs
+from rlhf_jax.kernels.sampling import log_distribution, sequence_log_probs
 from rlhf_jax.models import heads
 from rlhf_jax.ops.bestofn import sizes
 from rlhf_jax.ops.tilt import unknown
@@ -193,6 +193,39 @@ def test_samples_of_the_one_likeliest_symbol_are_all_the_greedy_response():
     _, got = jax.jit(kernel.step)(kernel.init(jax.random.key(0)), given)
     assert got["eval/distinct_share"] == 1 / 16
     np.testing.assert_array_equal(got["sample/sampled/tokens"], got["sample/greedy/tokens"])
+
+
+def test_the_kl_of_narrowed_samples_is_that_of_what_is_drawn_to_the_whole_reference(looked):
+    reference = looked[1]
+    kernel = evaluate.kernel(
+        POLICY, score, WORLD, Evaluate(samples=SAMPLES, shown=1, top_p=0.8), tilt
+    )
+    given = evaluate.Candidate(THETA, reference, PANEL, PROBE, PEOPLE, ONE, ONE)
+    _, got = jax.jit(kernel.step)(kernel.init(jax.random.key(0)), given)
+    # The law of what is drawn, over all sixteen: at each of four steps those of two symbols that
+    # reach 0.8, their probabilities made to sum to 1.
+    dist = np.asarray(jax.jit(log_distribution, static_argnums=0)(POLICY, THETA, EVERY))
+    p = np.exp(dist[..., :2])
+    kept = (p >= 0.5) | (p.max(-1, keepdims=True) < 0.8)
+    p = np.where(kept, p, 0) / np.where(kept, p, 0).sum(-1, keepdims=True)
+    drawn = np.take_along_axis(p, np.asarray(EVERY.tokens)[..., None], -1)[..., 0].prod(1)
+    assert 0 < (drawn == 0).sum() < 16
+    log_q = np.asarray(log_probs(reference), float)
+    some = drawn > 0
+    expected = drawn[some] @ (np.log(drawn[some]) - log_q[some])
+    assert got["eval/kl_exact"] == pytest.approx(expected, rel=0.05)
+    assert got["eval/kl_sampled"] == pytest.approx(expected, rel=0.1)
+    whole = looked[0](THETA)[1]["eval/kl_exact"]
+    assert abs(whole - expected) > 1
+
+
+def test_no_key_is_used_twice():
+    """Prompts, responses, prompts with the trigger and responses to those: four keys."""
+    hparams = Evaluate(samples=8, shown=1)
+    kernel = evaluate.kernel(POLICY, score, WORLD._replace(trigger=1), hparams, tilt)
+    given = evaluate.Candidate(THETA, THETA, PANEL, PROBE, PEOPLE, ONE, ONE)
+    with jax.debug_key_reuse(True):
+        jax.jit(kernel.step)(kernel.init(jax.random.key(0)), given)
 
 
 # --- the reward on the policy's own samples

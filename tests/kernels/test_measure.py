@@ -246,7 +246,17 @@ LOOK = Evaluate(samples=512, best_of=4096)
 def samples() -> draw.Samples:
     kernel = draw.kernel(POLICY, WORLD, LOOK)
     state = kernel.init(jax.random.key(3))
-    return jax.jit(kernel.step)(state, draw.Source(THETA, PROBE))[0].samples
+    return jax.jit(kernel.step)(state, draw.Source(THETA, PROBE, 1.0))[0].samples
+
+
+def test_the_scale_and_best_of_n_are_of_the_reference_at_the_temperature_of_the_learner():
+    kernel = draw.kernel(POLICY, WORLD, LOOK)
+    step = jax.jit(kernel.step)
+    state = kernel.init(jax.random.key(3))
+    cold = step(state, draw.Source(THETA, PROBE, 1e-3))[0].samples
+    assert cold.pool is not None
+    for x in (cold.scale, jax.tree.map(lambda leaf: leaf[0], cold.pool)):
+        assert len(set(np.asarray(jax.vmap(WORLD.row)(x.tokens, x.mask)))) == 1
 
 
 @functools.cache

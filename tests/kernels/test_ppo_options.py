@@ -189,3 +189,11 @@ def test_the_rate_falls_linearly_to_its_last_value_and_stays():
     moved, _ = play(n=4, steps=3, epochs=2, adam={"learning_rate": 0.01, "final": 0.25})
     rates = 0.01 * np.asarray([1, 0.875, 0.75, 0.625, 0.5, 0.375, 0.25, 0.25])
     np.testing.assert_allclose(moved, np.cumsum(rates)[1::2], rtol=1e-4)
+
+
+def test_updates_that_were_stopped_count_for_the_rate():
+    # 3 iterations of 2 updates are planned, the second of each is not made: updates 0, 2, 4, 6.
+    adam = {"learning_rate": 0.01, "final": 0.25}
+    moved, _ = play(n=4, steps=3, epochs=2, adam=adam, stop_kl=1e-6)
+    rates = 0.01 * np.asarray([1, 0.75, 0.5, 0.25])
+    np.testing.assert_allclose(moved, np.cumsum(rates), rtol=1e-4)

@@ -6,16 +6,22 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from bag import BAG, KIND, V, told
 from tiny import LANGUAGE, SHAPE, C, episodes, sharp
 
 from rlhf_jax.config import Adam, Reward
 from rlhf_jax.feedback.comparison import (
+    LOSSES,
+    THRESHOLDS,
     Comparison,
     bayesian_personalised_ranking,
     bradley_terry,
+    log_davidson,
+    log_rao_kupper,
 )
 from rlhf_jax.kernels import reward
 from rlhf_jax.models import heads
+from rlhf_jax.transforms import repeat
 from rlhf_jax.types import Episode
 
 SCALAR = heads.scalar(SHAPE, LANGUAGE)
@@ -174,3 +180,30 @@ def test_a_reward_that_says_the_same_to_all_stays_finite(phi):
     assert float(judge.deviation) > 0
     same = x._replace(tokens=jnp.full_like(x.tokens, C))
     assert not score(judge, same).any()
+
+
+# --- how often people tie
+
+
+@pytest.mark.parametrize(
+    ("name", "log_p", "truth"), [("rao_kupper", log_rao_kupper, 1.5), ("davidson", log_davidson, 1)]
+)
+def test_how_far_apart_samples_must_be_for_people_to_take_a_side_is_fitted(name, log_p, truth):
+    rng, n = np.random.default_rng(0), 4000
+    table = jnp.asarray(rng.normal(size=V), jnp.float32)
+    a, b = episodes(1, n), episodes(2, n)
+    gap = heads.reward(BAG, {"table": table}, a) - heads.reward(BAG, {"table": table}, b)
+    said = np.cumsum(np.exp(log_p(gap, truth)), axis=1) < rng.random((n, 1))
+    label = jnp.asarray([1.0, 0.5, 0.0])[said.sum(1)]
+    comparisons = told(Comparison(a, b, label, jnp.ones(n)))
+
+    link, raw = THRESHOLDS[name]
+    fit = reward.kernel(reward.compared(BAG, KIND, LOSSES[name], link), reward.penalty, 300)
+    adam = Adam(learning_rate=0.01, warmup=0, final=0.0)
+    noise = {"threshold": jnp.asarray(raw / reward.NOISE_UNIT)}
+    start = reward.Fitted({"table": 0 * table}, noise)
+    state = fit.init(jax.random.key(0), Reward(centring=0.0, adam=adam), start)
+    state, _ = jax.jit(repeat(fit, 300).step)(state, comparisons)
+    found = link(reward.NOISE_UNIT * state.params.noise["threshold"])
+    assert float(link(jnp.asarray(raw))) < truth - 0.5
+    assert float(found) == pytest.approx(truth, abs=0.1)

@@ -91,7 +91,11 @@ def rest_in_loss(world, one_token):
 
 @pytest.mark.parametrize(
     ("kl_kind", "one_token"),
-    [("k2_in_loss", optimum), ("exact_in_loss", optimum), ("k3_in_loss", grpo.rest)],
+    [
+        ("k2_in_loss", optimum),
+        ("exact_in_loss", optimum),
+        ("k3_in_loss", partial(grpo.rest, group=np.inf)),
+    ],
 )
 def test_ppo_with_the_kl_in_the_loss_alone_rests_where_later_kl_is_free(kl_kind, one_token):
     after = with_ppo(TREE, kl=kl_kind)
@@ -153,32 +157,38 @@ def with_grpo(world, **settings):
     return run(world, grpo.kernel(world.task, STEPS), hparams)
 
 
-def test_grpo_rests_where_its_fixed_point_is_and_not_at_the_optimum():
-    after = with_grpo(BANDIT)
-    rest = grpo.rest(BANDIT.log_probs(BANDIT.reference), BANDIT.gold, jnp.float32(BETA))
-    assert kl(after, rest) < 0.005
+def grpo_rest(group):
+    log_ref = BANDIT.log_probs(BANDIT.reference)
+    return grpo.rest(log_ref, BANDIT.gold, jnp.float32(BETA), group)
+
+
+@pytest.mark.parametrize("group", [2, 4, 64])
+def test_grpo_rests_where_its_fixed_point_is_and_not_at_the_optimum(group):
+    after = with_grpo(BANDIT, group=group)
+    assert kl(after, grpo_rest(group)) < 0.005
     assert kl(after, best(BANDIT)) > 0.02
+    if group <= 4:  # a sample in its own baseline: the scores count (G − 1)/G
+        assert kl(after, grpo_rest(np.inf)) > 0.01
 
 
 def test_the_fixed_point_is_a_distribution_without_gradient():
-    log_ref, r = BANDIT.log_probs(BANDIT.reference), BANDIT.gold
-    pi = jnp.exp(grpo.rest(log_ref, r, jnp.float32(BETA)))
+    r, ref = BANDIT.gold, jnp.exp(BANDIT.log_probs(BANDIT.reference))
+    pi = jnp.exp(grpo_rest(4))
     assert float(jnp.sum(pi)) == pytest.approx(1.0, rel=1e-4)
-    gradient = pi * (r - jnp.sum(pi * r)) + BETA * (jnp.exp(log_ref) - pi)
+    gradient = 3 / 4 * pi * (r - jnp.sum(pi * r)) + BETA * (ref - pi)
     np.testing.assert_allclose(gradient, 0.0, atol=1e-5)
 
 
 def test_grpo_on_longer_responses_rests_where_later_kl_is_free_as_well():
     after = with_grpo(TREE)
-    assert kl(after, rest_in_loss(TREE, grpo.rest)) < 0.01
+    assert kl(after, rest_in_loss(TREE, partial(grpo.rest, group=64))) < 0.01
     assert distances(TREE, after)[0] > 0.04
 
 
 def test_dividing_by_the_deviation_changes_where_grpo_rests():
     """The advantage of a group whose deviation is σ weighs 1/σ: the penalty counts σ β."""
     shrunk = with_grpo(BANDIT, deviation=True)
-    rest = grpo.rest(BANDIT.log_probs(BANDIT.reference), BANDIT.gold, jnp.float32(BETA))
-    assert kl(shrunk, rest) > 0.02
+    assert kl(shrunk, grpo_rest(64)) > 0.02
 
 
 def test_group_advantages_by_hand():

@@ -227,6 +227,8 @@ def test_a_part_of_a_fit_is_not_handed_on() -> None:
         ({"rounds": 1}, ""),
         ({"run.devices": 2}, ""),
         ({"ppo.kl_weight": (0.0, 0.3)}, ""),
+        ({"ppo.temperature": 0.5}, ""),
+        ({"grpo.temperature": 0.5}, "collect reward draw"),  # another learner's
     ],
 )
 def test_which_settings_each_stage_of_the_first_round_depends_on(

@@ -254,13 +254,9 @@ def _held(holds: np.ndarray, each: np.ndarray, failed: int) -> str:
     said = f"it holds in {int(holds.sum())} of {len(each) + failed} seeds"
     if failed:
         said += f" ({failed} without a number count against either verdict)"
-    low = evidence.two_groups(each)
-    if low is not None:
-        x = np.sort(each)
-        said += (
-            f"; seeds fall into two groups, {low} near {np.median(x[:low]):.3g} and "
-            f"{len(x) - low} near {np.median(x[low:]):.3g}, which a mean does not describe"
-        )
+    groups = evidence.in_groups(each)
+    if groups:
+        said += f"; seeds fall into two groups, {groups}, which a mean does not describe"
     return said
 
 

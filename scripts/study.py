@@ -53,7 +53,7 @@ def work(arguments: list[str]) -> None:
         for line in tables.verdict_lines(said.judged):
             print(f"{tables.MARKS[line.outcome]} {line.outcome}: {line.said}")
         if said.judged.positive is not None:
-            print(page.positive(said.judged))
+            print(page.positive(said.judged, study))
         print(f"page: {written}; all studies: {asked.root / 'index.html'}")
 
 

@@ -99,3 +99,12 @@ def two_groups(scores: np.ndarray) -> int | None:
     apart = [x[c] - x[c - 1] - GAP * s for c, s in zip(cuts, within, strict=True)]
     best = int(np.argmax(apart))
     return cuts[best] if apart[best] > 0 else None
+
+
+def in_groups(scores: np.ndarray) -> str:
+    """`13 near 0.1 and 3 near 2.2`: medians of the two groups; empty where there is one."""
+    low = two_groups(scores)
+    if low is None:
+        return ""
+    x = np.sort(scores)
+    return f"{low} near {np.median(x[:low]):.3g} and {len(x) - low} near {np.median(x[low:]):.3g}"

@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from rlhf_jax.ops import evidence
 from rlhf_jax.report.intervals import Estimate, estimate, paired
 from rlhf_jax.report.records import Record
 from rlhf_jax.report.results import DISTINCT, GOLD, NONWORDS, PROXY, Result, measured
@@ -140,9 +141,12 @@ def non_words(record: Record, result: Result) -> str | None:
     value = result.point.setting.get(
         "world.nonword_value", record.config.get("world.nonword_value", "unknown")
     )
+    worth = f"the assumed value {setting(value)}"
+    if record.config.get("world.gold") == "model":
+        worth = "what a model of the ratings says"
     return (
         f"{interval(after, share=True)} of the samples after are strings that nobody rated: "
-        f"their gold is the assumed value {setting(value)}, not a measurement."
+        f"their gold is {worth}, not a measurement."
     )
 
 
@@ -153,6 +157,17 @@ def narrowing(record: Record, result: Result) -> str | None:
     return (
         f"The policy narrowed: {interval(distinct.after, share=True)} of its samples are "
         f"distinct, {interval(distinct.before, share=True)} before."
+    )
+
+
+def two_groups(record: Record, result: Result) -> str | None:
+    series = record.metrics.get(("evaluate", GOLD))
+    values = np.zeros(0) if series is None else series.at(result.round, result.point)
+    groups = evidence.in_groups(values[np.isfinite(values)])
+    if not groups:
+        return None
+    return (
+        f"Gold after falls into two groups of seeds, {groups}: mean ± interval describes neither."
     )
 
 
@@ -173,6 +188,7 @@ POINT_RULES: tuple[Rule, ...] = (
     miscalibrated,
     non_words,
     narrowing,
+    two_groups,
     few_seeds,
 )
 

@@ -134,7 +134,7 @@ def _measured(
     out["best-of-n gold at the end"] = Measured(
         "comparisons", data, more | {a: flat(v) for a, v in end.items()}
     )
-    fall = {a: c.gold[[c.gold.mean(axis=1).argmax()]] - c.gold[-1:] for a, c in bon.items()}
+    fall = {a: _decline(c.gold) for a, c in bon.items()}
     zeroed = {a: over.from_zero(c) for a, c in rl.items()}
     both = {"best-of-n": bon[SINGLE], "PPO": zeroed[SINGLE]}
     spent = {a: scaling.first_passage(c.proxy, c.d**2, [LEVEL]) for a, c in both.items()}
@@ -147,6 +147,15 @@ def _measured(
     ):
         out[name] = Measured("the study", [0.0], found)
     return out
+
+
+def _decline(gold: np.ndarray) -> np.ndarray:
+    """[ns, seeds] → [1, seeds]: from where the mean of the *other* seeds is highest to the end.
+
+    A seed that helped to choose its own peak would decline where there is nothing but noise.
+    """
+    others = gold.sum(axis=1, keepdims=True) - gold
+    return np.take_along_axis(gold, others.argmax(axis=0)[None], axis=0) - gold[-1:]
 
 
 def _bend(c: Curves) -> np.ndarray:

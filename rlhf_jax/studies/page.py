@@ -71,13 +71,15 @@ def too_few(judged: Judged, study: Study) -> str:
     )
 
 
-def positive(judged: Judged) -> str:
+def positive(judged: Judged, study: Study) -> str:
     """The positive control in words."""
     if judged.positive is None:
         return "Positive control: not judged, its arms, points or numbers are not there."
     line = tables.line(judged.positive)
     if line.outcome == "supported":
         return f"Positive control, found: {line.text}."
+    if study.seeds < seeds_needed(1):
+        return f"Positive control, not to be settled by so few seeds either: {line.text}."
     return (
         f"POSITIVE CONTROL NOT FOUND: {line.text}. What must be there is not seen, so that what is "
         "not found on this page may be there all the same."
@@ -152,7 +154,10 @@ def _notes(judged: Judged, study: Study) -> list[str]:
         return []
     rules = [RULE] if judged.verdicts else []
     rules += [OPEN] if any(v.outcome == "inconclusive" for v in judged.verdicts) else []
-    return [*filter(None, (too_few(judged, study), positive(judged), negative(judged))), *rules]
+    return [
+        *filter(None, (too_few(judged, study), positive(judged, study), negative(judged))),
+        *rules,
+    ]
 
 
 def unequal(results: Results) -> list[str]:

@@ -79,6 +79,19 @@ def test_a_change_whose_interval_holds_zero_is_said_to_be_unclear(make_run):
     assert "gold_fell" not in found
 
 
+def test_seeds_that_end_in_two_groups_are_said_to(make_run, edit_rows):
+    run = make_run(seeds=16)
+
+    def part(row):
+        if "eval/gold_sampled" in row and row["round"] == 2:
+            row["eval/gold_sampled"] = [0.01 * i + 9.0 * (i < 3) for i in range(16)]
+        return row
+
+    assert "two_groups" not in said(run)
+    edit_rows(run, part)
+    assert "13 near 0.09 and 3 near 9.01: mean" in said(run)["two_groups"]
+
+
 @pytest.mark.parametrize(
     ("rule", "edit"),
     [

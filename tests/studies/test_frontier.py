@@ -12,7 +12,7 @@ import pytest
 from rlhf_jax.ops.bestofn import kl_bound
 from rlhf_jax.ops.laws import BON, LAWS, RL
 from rlhf_jax.studies import command
-from rlhf_jax.studies.frontier import DATA, SINGLE, WIDTHS, analyse, proxy_name
+from rlhf_jax.studies.frontier import DATA, SINGLE, WIDTHS, _decline, analyse, proxy_name
 from rlhf_jax.studies.results import Results
 from rlhf_jax.verdict import judge
 
@@ -130,3 +130,14 @@ def test_what_cannot_be_fitted_is_noted_and_the_rest_is_shown() -> None:
     assert [n for n in found.notes if n.startswith("Which law foretells PPO is not shown")]
     assert "Best-of-n: the law of each proxy" in [t.title for t in found.tables]
     assert np.isnan(found.measured["gold at √KL = 2"].arms[SINGLE]).all()
+
+
+def test_noise_does_not_decline() -> None:
+    noise = np.random.default_rng(0).normal(size=(400, 11, 8))
+    rising = noise + np.arange(11.0)[:, None]
+    falls = np.array([_decline(x)[0] for x in noise])
+    own = np.array([x[[x.mean(axis=1).argmax()]][0] - x[-1] for x in noise])
+    assert abs(falls.mean()) < 0.08  # deviation of the mean of 400 × 8: 0.025
+    assert own.mean() > 0.4
+    assert (_decline(np.arange(11.0)[:, None] * np.ones(8)) == 0).all()
+    assert _decline(-rising).mean() > 8

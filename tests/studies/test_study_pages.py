@@ -379,6 +379,10 @@ def test_a_positive_control_that_is_not_found_is_shouted(made: tuple[Study, Path
     study = dataclasses.replace(study, control=control)
     answers.write(answers.answer(study, root), root, COMMAND)
     assert "POSITIVE CONTROL NOT FOUND: gold of plain" in text_of(root / "made" / "study.html")
+    few = make_study(seeds=4, name="few")
+    write_runs(few, root, effect)
+    said = answers.answer(few, root)
+    assert page.positive(said.judged, few).startswith("Positive control, not to be settled by so")
 
 
 def test_the_atlas_counts_as_people_do(tmp_path: Path) -> None:

@@ -14,11 +14,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from making import probe
+from making import make_study, probe
 
-from rlhf_jax.config import ConfigError, Run
+from rlhf_jax import loop
+from rlhf_jax.config import Config, ConfigError, Run
 from rlhf_jax.expectations import Differs, Trend
-from rlhf_jax.studies import command, costs, plan, verdicts
+from rlhf_jax.studies import command, costs, plan, runs, verdicts
 from rlhf_jax.study import Axis, Metric, Study
 from rlhf_jax.verdict import Measured
 
@@ -205,3 +206,26 @@ def test_no_study_of_this_repository_finds_an_effect_in_shuffled_numbers(path: P
     found = verdicts.control(claims, measured, rng, deals=100)
     # At a rate of 2.5 %, more than 8 of 100 deals have probability 0.1 %.
     assert found is None or found.false <= 8
+
+
+def test_a_run_whose_members_all_diverge_does_not_keep_the_others_from_being_made(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    class Gone(loop.Diverged):
+        def __init__(self) -> None:
+            RuntimeError.__init__(self, "all 8 members have diverged")
+
+    made: list[str] = []
+
+    def one(config: Config, later: object) -> None:
+        made.append(plan.place(config).parent.name)
+        if made[-1] == "plain":
+            raise Gone
+
+    study = make_study(axis=None, expectations=())
+    runner = runs.Runner(tmp_path, "")
+    monkeypatch.setattr(runner, "_one", one)
+    monkeypatch.setattr(runs, "pretrain", lambda config, command: None)
+    runner.run(plan.chunks(study, tmp_path), tmp_path / study.name)
+    assert made == ["plain", "checked"]
+    assert "warning: all 8 members have diverged" in capsys.readouterr().err

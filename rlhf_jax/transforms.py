@@ -131,8 +131,10 @@ def shard(kernel: Kernel, mesh: Mesh, *, batch_axes: Any = 0) -> Kernel:
         )
         return mapped(state, batch)
 
-    compiled = jax.jit(step, donate_argnums=0)
-    start = jax.jit(kernel.init, out_shardings=NamedSharding(mesh, P("seed")))
+    # Said, so that a state lies as it did at its start: after a resume no program is another.
+    over = NamedSharding(mesh, P("seed"))
+    compiled = jax.jit(step, donate_argnums=0, out_shardings=over)
+    start = jax.jit(kernel.init, out_shardings=over)
 
     def run(state: State, batch: Any) -> tuple[State, Metrics]:
         with jax.set_mesh(mesh):

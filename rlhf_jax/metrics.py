@@ -186,8 +186,9 @@ class Files:
 
     def flush(self) -> dict[str, int]:
         """Bytes of each log, all of them with the system."""
+        sizes = {"metrics": self._metrics.flush(), "samples": self._samples.flush()}
         self._events.flush()
-        return {"metrics": self._metrics.flush(), "samples": self._samples.flush()}
+        return sizes
 
     def close(self) -> None:
         self.flush()

@@ -7,6 +7,7 @@ and mistakes answer at once.
 from __future__ import annotations
 
 import contextlib
+import errno
 import io
 import os
 import shlex
@@ -108,6 +109,8 @@ def process(work: Callable[[list[str]], None]) -> NoReturn:
     everything is saved; nobody need read what it says.
     """
     streams.guard()
+    if "--debug" not in sys.argv:
+        streams.hush()
     signals.listen()
     # XLA says "Very slow compile?" to terminals; what fails raises, and is said in one line.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
@@ -147,7 +150,7 @@ def main(work: Callable[[list[str]], None], arguments: Sequence[str]) -> int:
         if isinstance(problem, ConfigError):
             print("error:", " ".join(str(problem).split()), file=sys.stderr)
             return BAD_INPUT
-        print(f"error: {_reason(problem)}; --debug shows where", file=sys.stderr)
+        print(f"error: {_reason(problem)}", file=sys.stderr)
         return FAILED
     return 0
 
@@ -159,7 +162,23 @@ def _say(message: Warning | str, *_: Any, **__: Any) -> None:
 
 def _reason(problem: Exception) -> str:
     first = (str(problem).strip().splitlines() or [""])[0]
-    return first if type(problem).__name__ == "Diverged" else f"{type(problem).__name__}: {first}"
+    if _is_full(problem):
+        return (
+            "no space is left on the disk; what was saved is kept, and once there is space the "
+            "same command goes on"
+        )
+    if type(problem).__name__ == "Diverged":
+        return first
+    return f"{type(problem).__name__}: {first}; --debug shows where"
+
+
+def _is_full(problem: BaseException | None) -> bool:
+    """Orbax says it in words alone, below errors of its own."""
+    if problem is None:
+        return False
+    said = isinstance(problem, OSError) and problem.errno in (errno.ENOSPC, errno.EDQUOT)
+    said = said or os.strerror(errno.ENOSPC) in str(problem)
+    return said or _is_full(problem.__cause__ or problem.__context__)
 
 
 def command(arguments: Sequence[str], prog: str) -> str:

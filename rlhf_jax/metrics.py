@@ -212,10 +212,10 @@ class Files:
 
     def flush(self) -> dict[str, Any]:
         """Bytes and digest of each log, all of them with the system."""
-        self._events.flush()
         out: dict[str, Any] = {}
         for name, log in zip(LOGS, (self._metrics, self._samples), strict=True):
             out[name], out[f"{name}_sha256"] = log.flush()
+        self._events.flush()
         return out
 
     def close(self) -> None:

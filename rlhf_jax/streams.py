@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import io
+import logging
 import os
 import sys
+import threading
+import types
 from typing import Any, TextIO
 
 
@@ -71,3 +74,44 @@ def guard() -> None:
         except OSError:
             os.open(os.devnull, os.O_RDWR)  # takes the lowest number that is free
     sys.stdout, sys.stderr = Courtesy(sys.stdout), Courtesy(sys.stderr)
+
+
+_RAISED = ("absl", "asyncio")
+"""Loggers of what is raised as well."""
+
+
+def hush() -> None:
+    """Nothing of what libraries' threads and finalisers complain of, for the rest of this process.
+
+    A full disk makes hundreds of such lines, and what matters of it is raised again where the
+    save is waited for. Libraries' log lines are warnings of one line each, but for those of
+    Orbax and of its event loops, whose errors are raised.
+    """
+
+    def in_main(
+        kind: type[BaseException], e: BaseException, at: types.TracebackType | None
+    ) -> None:
+        # C++ threads print through it too.
+        if threading.current_thread() is threading.main_thread():
+            sys.__excepthook__(kind, e, at)
+
+    sys.excepthook = in_main
+    sys.unraisablehook = lambda _: None
+    threading.excepthook = lambda _: None
+    lines = logging.StreamHandler(_Now())
+    lines.addFilter(lambda record: record.levelno > logging.INFO and record.name not in _RAISED)
+    lines.setFormatter(_OneLine("warning: %(message)s"))
+    logging.getLogger().addHandler(lines)
+
+
+class _Now(io.TextIOBase):
+    """Standard error as it is when something is written: a live display puts its own there."""
+
+    def write(self, text: str) -> int:
+        return sys.stderr.write(text)
+
+
+class _OneLine(logging.Formatter):
+    def format(self, record: logging.LogRecord) -> str:
+        record.exc_info = record.exc_text = record.stack_info = None
+        return " ".join(super().format(record).split())

@@ -9,12 +9,12 @@ import jax
 import jax.numpy as jnp
 
 from rlhf_jax.config import PPO, ConfigError
-from rlhf_jax.kernels.experience import Scored
+from rlhf_jax.kernels.experience import Scored, ended
 from rlhf_jax.kernels.sampling import check, chosen
 from rlhf_jax.ops.returns import generalised_advantage
 from rlhf_jax.ops.rewards import judged, shaped, with_next
 from rlhf_jax.ops.statistics import deviation, whiten
-from rlhf_jax.types import Array, Episode, Language
+from rlhf_jax.types import Array, Language
 
 
 class Anchor(NamedTuple):
@@ -36,13 +36,6 @@ def refuse(hp: PPO, language: Language) -> None:
                     f"ppo.{name} = {getattr(hp, name)}: responses of this world have one length "
                     "and no EOS, none is cut off"
                 )
-
-
-def ended(language: Language, x: Episode) -> Array:
-    """[B] bool: EOS was chosen. A language without EOS has responses of one length, all whole."""
-    if language.eos is None:
-        return jnp.ones(x.mask.shape[0], bool)
-    return jnp.any((x.tokens == language.eos) & x.mask, axis=1)
 
 
 def settle(hp: PPO, language: Language, x: Scored) -> Scored:

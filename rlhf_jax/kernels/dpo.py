@@ -58,7 +58,12 @@ def identity_preference(gap: Array, label: Array, weight: Array) -> Array:
 
 
 def kernel(policy: Policy, steps: int) -> Kernel:
-    """`init` is given the policy's starting parameters; batch: `Pairs` [N, …]."""
+    """`init` is given the policy's starting parameters; batch: `Pairs` [N, …].
+
+    Metrics are means over the pairs that a person did not call equal, named as in TRL:
+    `logps/chosen` log π_θ of the preferred response, `rewards/chosen` its implied reward
+    β log π_θ/π_ref, `rewards/margins` chosen less rejected.
+    """
 
     def init(key: Key, hparams: DPO, policy_params: Params) -> State:
         tx = optimiser(hparams.adam, steps, hparams.adam.learning_rate)
@@ -77,9 +82,19 @@ def kernel(policy: Policy, steps: int) -> Kernel:
         total = jnp.maximum(jnp.sum(answers.weight), 1e-12)
         loss = jnp.sum(answers.weight * each) / total
         untied = answers.weight * (answers.label != 0.5) * (answers.label >= 0)
-        right = (ratio_a > ratio_b) == (answers.label > 0.5)
-        accuracy = jnp.sum(right * untied) / jnp.maximum(jnp.sum(untied), 1e-12)
-        return loss, {"loss/policy_avg": loss, "train/accuracy": accuracy}
+        mean = lambda x: jnp.sum(x * untied) / jnp.maximum(jnp.sum(untied), 1e-12)
+        first = answers.label > 0.5
+        chosen = jnp.where(first, log_a, log_b), jnp.where(first, ratio_a, ratio_b)
+        rejected = jnp.where(first, log_b, log_a), jnp.where(first, ratio_b, ratio_a)
+        return loss, {
+            "loss/policy_avg": loss,
+            "train/accuracy": mean((ratio_a > ratio_b) == first),
+            "logps/chosen": mean(chosen[0]),
+            "logps/rejected": mean(rejected[0]),
+            "rewards/chosen": hp.kl_weight * mean(chosen[1]),
+            "rewards/rejected": hp.kl_weight * mean(rejected[1]),
+            "rewards/margins": hp.kl_weight * mean(chosen[1] - rejected[1]),
+        }
 
     def step(state: State, batch: Pairs) -> tuple[State, Metrics]:
         learner, hp = state.policy, state.policy.hparams

@@ -71,6 +71,13 @@ class Scored(NamedTuple):
         return jnp.where(self.episode.mask, exact, 0.0)
 
 
+def ended(language: Language, x: Episode) -> Array:
+    """[B] bool: EOS was chosen. A language without EOS has responses of one length, all whole."""
+    if language.eos is None:
+        return jnp.ones(x.mask.shape[0], bool)
+    return jnp.any((x.tokens == language.eos) & x.mask, axis=1)
+
+
 def gather(
     task: Task,
     given: Given,
@@ -95,9 +102,15 @@ def gather(
 
 
 def objective(task: Task, given: Given, x: Scored, kl_weight: Array) -> Metrics:
-    """What is maximised, by part: means over episodes; KL and entropy are sums over tokens."""
+    """What is maximised, by part: means over episodes; KL and entropy are sums over tokens.
+
+    `val/no_eos_share`: responses that time cut off, where the language has an EOS.
+    """
     kl = jnp.mean(jnp.sum(x.log_ratio, axis=1))
     scores = jnp.mean(x.scores)
+    cut = {}
+    if task.language.eos is not None:
+        cut["val/no_eos_share"] = jnp.mean(~ended(task.language, x.episode))
     return {
         "objective/kl": kl,
         "objective/kl_exact": jnp.mean(jnp.sum(x.exact_kl, axis=1)),
@@ -107,6 +120,7 @@ def objective(task: Task, given: Given, x: Scored, kl_weight: Array) -> Metrics:
         "objective/rlhf_reward": scores - kl_weight * kl,
         "objective/kl_coef": kl_weight,
         "val/length": jnp.mean(jnp.sum(x.episode.mask, axis=1).astype(jnp.float32)),
+        **cut,
         **task.observe(given, x.episode, x.scores),
     }
 

@@ -64,12 +64,14 @@ def policy_loss(
     loss = surrogate(logps - data.logps, advantages, hp.clip, jnp.asarray(jnp.inf))
     kl = divergences.k3(logps - data.reference)
     weight, share = weights(mask, hp.average), weights(mask, "tokens")
-    moved = jnp.abs(jnp.exp(logps - data.logps) - 1.0) > hp.clip
+    ratio = jnp.exp(logps - data.logps)
+    moved = jnp.abs(ratio - 1.0) > hp.clip
     return weighted(loss + hp.kl_weight * kl, weight), {
         "loss/policy_avg": weighted(loss, weight),
         "policy/entropy_avg": weighted(divergences.entropy(log_p), share),
         "policy/approxkl_avg": weighted(divergences.k2(logps - data.logps), share),
         "policy/clipfrac_avg": weighted(moved.astype(jnp.float32), share),
+        "val/ratio": weighted(ratio, share),
     }
 
 
@@ -114,6 +116,7 @@ def kernel(task: Task, steps: int) -> Kernel:
         rows = shuffled(order_key, hp.batch, hp.epochs, hp.minibatches)
         policy, learned = jax.lax.scan(one, state.policy, rows)
         metrics = objective(task, given, x, hp.kl_weight)
+        metrics["val/ratio_first"] = learned["val/ratio"][0]
         return State(policy), metrics | jax.tree.map(jnp.mean, learned)
 
     return Kernel(init, step)

@@ -152,6 +152,9 @@ def epochs(
 ) -> tuple[State, Metrics]:
     """One update for each row of `rows` [updates, minibatch]; metrics are means over them.
 
+    `val/ratio_first` is that of the first, before any update: 1, or the policy that acted is not
+    the one that learns.
+
     With `hp.stop_kl` the first minibatch that finds the policy too far away makes no update,
     nor do those after it. They still count as steps: the schedules of keys and of the learning
     rate go by updates planned. Adam's own count is of those made.
@@ -170,7 +173,8 @@ def epochs(
         return (kept._replace(policy=policy), go), (said, going)
 
     (state, _), (said, measured) = jax.lax.scan(one, (state, jnp.asarray(True)), rows)
-    return state, {name: masked_mean(x, measured) for name, x in said.items()}
+    means = {name: masked_mean(x, measured) for name, x in said.items()}
+    return state, {**means, "val/ratio_first": said["val/ratio"][0]}
 
 
 def kernel(task: Task, critic: Scalar, steps: int, joint: Joint | None = None) -> Kernel:

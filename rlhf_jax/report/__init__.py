@@ -47,9 +47,8 @@ def summary_table(run_directory: Path) -> Table:
 
 
 def warnings(run_directory: Path) -> tuple[str, ...]:
-    """What the end of a run must not keep quiet about, a line each: who diverged."""
+    """Alarms of the training and who diverged, a line each: for the end of a run."""
     from rlhf_jax.report import shortcomings
 
     record = read(run_directory)
-    spoken = (rule(record, r) for r in results(record)[:1] for rule in (shortcomings.diverged,))
-    return tuple(text for text in spoken if text)
+    return shortcomings.aloud(record, results(record))

@@ -12,6 +12,7 @@ from typing import NamedTuple
 import numpy as np
 
 from rlhf_jax.ops import evidence
+from rlhf_jax.report.alarms import ALARMS
 from rlhf_jax.report.intervals import Estimate, estimate, paired
 from rlhf_jax.report.records import Record
 from rlhf_jax.report.results import DISTINCT, GOLD, NONWORDS, PROXY, Result, measured
@@ -190,6 +191,7 @@ POINT_RULES: tuple[Rule, ...] = (
     narrowing,
     two_groups,
     few_seeds,
+    *ALARMS,
 )
 
 
@@ -248,3 +250,16 @@ def find(record: Record, outcome: tuple[Result, ...]) -> tuple[Finding, ...]:
     jobs += [(rule, r, r.point.label) for r in outcome for rule in POINT_RULES]
     said = ((rule.__name__, where, rule(record, result)) for rule, result, where in jobs)
     return tuple(Finding(rule, where, text) for rule, where, text in said if text)
+
+
+def aloud(record: Record, outcome: tuple[Result, ...]) -> tuple[str, ...]:
+    """What the end of a run must not keep quiet about: alarms, a line a rule, and who diverged."""
+    out = []
+    for rule in ALARMS:
+        said = [(r.point.label, text) for r in outcome if (text := rule(record, r))]
+        if said:
+            where = f"{said[0][0]}: " if said[0][0] else ""
+            more = f" (so at {len(said) - 1} more of {len(outcome)} settings)" * (len(said) > 1)
+            out.append(where + said[0][1] + more)
+    gone = diverged(record, outcome[0])
+    return (*out, gone) if gone else tuple(out)

@@ -14,7 +14,7 @@ from tiny import EOS, LANGUAGE, PAD, SHAPE, A, episodes, prompts, sharp
 
 from rlhf_jax.config import PPO, Config, ConfigError
 from rlhf_jax.kernels import credit, learner, ppo
-from rlhf_jax.kernels.experience import Given, Scored, Task, gather, shuffled
+from rlhf_jax.kernels.experience import Given, Scored, Task, gather, objective, shuffled
 from rlhf_jax.kernels.reward import Judge
 from rlhf_jax.models import heads, shared
 from rlhf_jax.types import Episode
@@ -204,6 +204,17 @@ def test_choices_about_the_end_are_refused_where_there_is_none(theta, phi, setti
         ppo.kernel(task, SCALAR, STEPS).init(jax.random.key(0), PPO(**settings), theta, phi)
 
 
+def test_responses_that_time_cut_off_are_counted_where_a_language_has_an_end():
+    x = judged()
+    tokens, mask = np.asarray(x.episode.tokens), np.asarray(x.episode.mask)
+    cut = [EOS not in row[said] for row, said in zip(tokens, mask, strict=True)]
+    assert 0 < sum(cut) < len(cut)
+    got = objective(TASK, None, x, jnp.asarray(0.3))
+    assert float(got["val/no_eos_share"]) == pytest.approx(np.mean(cut))
+    endless = TASK._replace(language=LANGUAGE._replace(eos=None))
+    assert "val/no_eos_share" not in objective(endless, None, x, jnp.asarray(0.3))
+
+
 # --- 4: temperature and ratio
 
 
@@ -214,6 +225,7 @@ def test_the_ratio_is_1_before_the_first_update(theta, phi, given, temperature, 
     step, state = begin(theta, phi, hp, joint=joint)
     _, said = step(state, given)
     assert float(said["val/ratio"]) == pytest.approx(1.0, abs=1e-5)
+    assert float(said["val/ratio_first"]) == pytest.approx(1.0, abs=1e-5)
     assert float(said["policy/approxkl_avg"]) < 1e-10
     assert float(said["policy/clipfrac_avg"]) == 0.0
 
@@ -457,7 +469,11 @@ def counter(kls):
         new = state.policy
         kl = jnp.asarray(kls)[new.step]
         new = new._replace(params=new.params + 1, step=new.step + 1)
-        return state._replace(policy=new), {"policy/approxkl_avg": kl, "other": kl * 10}
+        return state._replace(policy=new), {
+            "policy/approxkl_avg": kl,
+            "other": kl * 10,
+            "val/ratio": kl + 1,
+        }
 
     return update, ppo.State(one, None, jnp.zeros(()))
 
@@ -479,6 +495,7 @@ def test_an_iteration_stops_at_the_first_minibatch_that_is_too_far(limit, update
     assert int(state.policy.step) == 4  # skipped updates count: the keys keep their order
     np.testing.assert_allclose(said["policy/approxkl_avg"], mean, rtol=1e-6)
     np.testing.assert_allclose(said["other"], 10 * mean, rtol=1e-6)
+    assert float(said["val/ratio_first"]) == 1.0  # that of the first alone
 
 
 def test_clip_dual_clip_and_clamp_reach_the_loss():

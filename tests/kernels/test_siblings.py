@@ -267,6 +267,40 @@ def test_dpo_is_the_reward_loss_of_the_implied_reward():
     assert float(metrics["loss/policy_avg"]) == pytest.approx(float(expected), rel=1e-4)
 
 
+def test_dpo_says_what_it_makes_of_chosen_and_rejected_responses():
+    pairs = all_pairs(TREE, bt)
+    # Some are called equal and some are not answered: neither side of those is chosen.
+    place = jnp.arange(len(pairs.answers.label))
+    label = jnp.where(place % 5 == 0, 0.5, jnp.where(place % 7 == 0, -1.0, pairs.answers.label))
+    pairs = pairs._replace(answers=pairs.answers._replace(label=label))
+    table = TREE.reference + jax.random.normal(jax.random.key(1), TREE.reference.shape)
+    state = dpo.kernel(TREE.task.policy, 1).init(jax.random.key(0), DPO(kl_weight=BETA), table)
+    _, got = dpo.kernel(TREE.task.policy, 1).step(state, pairs)
+    log_p = np.asarray(TREE.log_probs(table), np.float64)
+    implied = BETA * (log_p - np.asarray(TREE.log_probs(TREE.reference), np.float64))
+    n, want = len(log_p), {k: [] for k in ("logps", "rewards")}
+    for k, y in enumerate(np.asarray(label)):
+        if y in (0.5, -1.0):
+            continue
+        better, worse = (k // n, k % n) if y > 0.5 else (k % n, k // n)
+        want["logps"].append((log_p[better], log_p[worse]))
+        want["rewards"].append((implied[better], implied[worse]))
+    for name, both in want.items():
+        chosen, rejected = np.mean(both, axis=0)
+        assert float(got[f"{name}/chosen"]) == pytest.approx(chosen, rel=1e-4)
+        assert float(got[f"{name}/rejected"]) == pytest.approx(rejected, rel=1e-4)
+    assert float(got["rewards/margins"]) == pytest.approx(chosen - rejected, rel=1e-3)
+
+
+def test_the_first_ratio_of_grpo_is_1_and_its_mean_is_not():
+    hparams = GRPO(batch=32, group=8, epochs=2, minibatches=2, adam=ADAM)
+    kernel = grpo.kernel(TREE.task, 1)
+    state = kernel.init(jax.random.key(0), hparams, TREE.reference)
+    _, said = jax.jit(kernel.step)(state, Given(TREE.reference, None, None))
+    assert float(said["val/ratio_first"]) == pytest.approx(1.0, abs=1e-5)
+    assert abs(float(said["val/ratio"]) - 1.0) > 1e-3
+
+
 def test_ipo_by_hand():
     # τ = ½: the goal is 1.  h = 3: (3 − 1)², (3 + 1)², their mean for a tie, 0 for "can't tell"
     got = dpo.identity_preference(

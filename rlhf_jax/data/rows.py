@@ -16,7 +16,10 @@ from rlhf_jax.config import ConfigError
 
 
 class RowError(ConfigError):
-    """One record that cannot be read, or one answer that a format cannot express."""
+    """One record that cannot be read, or one answer that a format cannot express; in one line."""
+
+    def __init__(self, reason: str):
+        super().__init__("\\n".join(reason.splitlines()))
 
 
 class Turn(NamedTuple):

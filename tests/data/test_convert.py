@@ -68,7 +68,7 @@ def test_answers_that_a_format_cannot_express_are_listed_or_fatal():
 
 
 def test_one_answer_that_does_not_fit_does_not_take_its_record_with_it():
-    rows = [comparison(1.0, annotator="u"), comparison(0.5), comparison(0.0)]
+    rows = [comparison(1.0, annotator="u"), comparison(0.7), comparison(0.0)]
     result = write_rows(rows, FORMATS["label_studio"], NONE, "skip")
     assert [len(r["annotations"]) for r in result.records] == [2]
     assert [r.row for r in result.refused] == [2]

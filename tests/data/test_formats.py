@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from rlhf_jax.config import ConfigError
-from rlhf_jax.data.formats import FORMATS, Options, hh_rlhf, trl
+from rlhf_jax.data.formats import FORMATS, Options, hh_rlhf, prompts
 from rlhf_jax.data.rows import (
     Comparison,
     Correction,
@@ -70,6 +70,11 @@ RECORDS: dict[str, list[dict]] = {
             "rejected": "\n\nHuman: hi\n\nAssistant: hello\n\nHuman: sky?\n\nAssistant:",
         },
         {"chosen": "\n\nHuman: hi\n\nAssistant: a", "rejected": "\n\nHuman: ho\n\nAssistant: b"},
+        {
+            "chosen": "\r\n\r\nHuman: q\r\n\r\nAssistant: a",
+            "rejected": "\r\n\r\nHuman: q\r\n\r\nAssistant: b\r\nc",
+        },
+        {"chosen": "Human: q\n\nAssistant: Cats purr", "rejected": "Human: q\n\nAssistant: Cats"},
     ],
     "summarize": [
         {
@@ -90,6 +95,20 @@ RECORDS: dict[str, list[dict]] = {
             "choice": 0,
             "extra": {},
         },
+    ],
+    "summarize_axes": [
+        {
+            "info": {"id": "t3_x", "post": "A long post.", "title": "T", "subreddit": "r"},
+            "split": "valid1",
+            "summary": {
+                "text": "Short.",
+                "policy": "sup4",
+                "note": "ok",
+                "axes": {"overall": 6, "accuracy": 7, "coverage": 5, "coherence": None},
+            },
+            "worker": "w1",
+            "batch": "b0",
+        }
     ],
     "prm800k": [
         {
@@ -135,6 +154,15 @@ RECORDS: dict[str, list[dict]] = {
             "raw_completion": {"why": "tone"},
         }
         for p in (1.0, 2.0, 1.5, None, 1.25)
+    ]
+    + [
+        {
+            "instruction": "Translate",
+            "input": "hi",
+            "output_1": "salut",
+            "output_2": "yo",
+            "preference": 1.0,
+        }
     ],
     "argilla": [
         {
@@ -194,6 +222,21 @@ RECORDS: dict[str, list[dict]] = {
             ],
             "predictions": [],
         }
+    ],
+    "label_studio_min": [
+        {
+            "prompt": "Hi",
+            "text1": "yo",
+            "text2": "hello",
+            "id": 1,
+            "pw": said,
+            "annotator": 10,
+            "annotation_id": 11,
+            "created_at": "2024-01-01T00:00:00Z",
+            "updated_at": "2024-01-02T00:00:00Z",
+            "lead_time": 4.5,
+        }
+        for said in ("left", "tie")
     ],
     "ukpconvarg1": [
         {
@@ -300,12 +343,12 @@ def test_a_record_without_one_of_its_marks_or_with_a_wrong_type_is_refused(name,
 def test_trl_splits_an_implicit_prompt_before_the_word_that_differs():
     (row,) = rows_of("trl_preference_implicit", 0)
     assert (row.prompt, row.a, row.b) == (text("The sky is"), text(" blue."), text(" green."))
-    assert trl.split(text("great"), text("green")) == (text(""), text("great"), text("green"))
+    assert prompts.split(text("great"), text("green")) == (text(""), text("great"), text("green"))
 
 
 def test_trl_keeps_at_least_one_message_in_each_implicit_answer():
     same = (Turn("user", "hi"), Turn("assistant", "yo"))
-    assert trl.split(same, same) == (same[:1], same[1:], same[1:])
+    assert prompts.split(same, same) == (same[:1], same[1:], same[1:])
 
 
 @pytest.mark.parametrize("label", [0.5, 0.7, None])
@@ -436,9 +479,9 @@ def test_label_studio_right_prefers_the_second_and_cancelled_is_no_answer():
     picked, skipped = rows_of("label_studio")
     assert (picked.label, picked.annotator, picked.seconds) == (0.0, "10", 4.5)
     assert (skipped.label, skipped.annotator) == (None, "a@b.c")
-    tie = Comparison(a=text("x"), b=text("y"), label=0.5)
-    with pytest.raises(RowError, match="tie"):
-        FORMATS["label_studio"].write([tie], NONE)
+    soft = Comparison(a=text("x"), b=text("y"), label=0.6)
+    with pytest.raises(RowError, match="soft"):
+        FORMATS["label_studio"].write([soft], NONE)
 
 
 def test_argilla_questions_become_their_feedback_types():

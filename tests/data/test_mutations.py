@@ -56,6 +56,8 @@ def changed(record, path, how):
 
 
 DELETE = object()
+UNANSWERED = {"argilla", "label_studio", "summarize_axes"}
+"""Formats whose records may have no answer"""
 
 
 @pytest.mark.parametrize(("name", "i"), EVERY)
@@ -71,7 +73,8 @@ def test_a_changed_record_is_read_or_refused_in_one_line(name, i):
             rows = f.read(record, options(name))
         except RowError as e:
             refused = str(e)
-        assert rows if refused is None else "\n" not in refused
+        answered = rows or name in UNANSWERED
+        assert answered if refused is None else "\n" not in refused
         for row in rows:
             json.loads(row.extra)
             (again,) = FORMATS["rows"].read(FORMATS["rows"].write([row], options("")), options(""))

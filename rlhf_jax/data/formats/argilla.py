@@ -1,7 +1,11 @@
 """Argilla records as `to_json` writes them.
 
-{"id", "fields": {name: text}, "responses": {question: [{"value", "user_id"}]}, "metadata",
-"suggestions", "vectors", "_server_id"}. Names are the project's own. Ours, with defaults:
+{"id", "fields": {name: text}, "responses": {question: [{"value", "user_id", "status"}]},
+"metadata", "suggestions", "vectors", "_server_id"}. Argilla 1 had "responses": [{"user_id",
+"values": {question: {"value"}}, "status"}] and "external_id"; that is read too and written as
+above. Only what was submitted is an answer: drafts, discarded and empty responses are kept in
+`extra`, and a record without any other has no answers. Names are the project's own. Ours, with
+defaults:
 
     fields     prompt, a (response_a), b (response_b), x (response)
     questions  preference  one of the names of a and b, or tie          → Comparison
@@ -23,6 +27,7 @@ from rlhf_jax.data.checks import content, expect, only, pop, same
 from rlhf_jax.data.formats.base import Format, Options, by_item
 from rlhf_jax.data.formats.trl import written
 from rlhf_jax.data.rows import (
+    SAID,
     Comparison,
     Correction,
     Critique,
@@ -41,13 +46,15 @@ from rlhf_jax.data.rows import (
 FIELDS = {"prompt": "prompt", "a": "response_a", "b": "response_b", "x": "response"}
 QUESTIONS = ("preference", "ranking", "rating", "label", "critique", "correction")
 NAMES = FIELDS | {q: q for q in QUESTIONS} | {"tie": "tie"}
+LEFT = "of the same record responses were left out that are not submitted, or empty"
 
 
 def read(record: dict[str, Any], options: Options) -> list[Row]:
     rest, names = dict(record), options.names(NAMES)
     fields = dict(pop(rest, "fields", dict))
-    responses = pop(rest, "responses", dict)
-    item = pop(rest, "id", str, int, NoneType, default=None)
+    responses = _by_question(pop(rest, "responses", dict, list, NoneType))
+    external = rest.get("external_id") if "id" not in rest else None
+    item = pop(rest, "id", str, int, NoneType, default=external)
     kinds = {names[q]: q for q in QUESTIONS}
     read_ = {k: content(v, f"field '{k}'") for k, v in fields.items() if type(v) in (str, list)}
     shared: dict[str, Any] = {
@@ -55,17 +62,38 @@ def read(record: dict[str, Any], options: Options) -> list[Row]:
         "item": "" if item is None else str(item),
         "source": "argilla",
     }
-    out: list[Row] = []
+    left: dict[str, list[Any]] = {}
+    given: list[tuple[str, str, dict[str, Any]]] = []
     for question, answers in responses.items():
         only(question in kinds, f"question '{question}' is none of ours: name it with a field map")
         for i, value in enumerate(expect(answers, f"responses.{question}", list)):
             what = f"responses.{question}[{i}]"
             answer = dict(expect(value, what, dict))
-            said = pop(answer, "value", str, int, float, list)
-            shared["annotator"] = pop(answer, "user_id", str, NoneType, default=None) or ""
-            shared["extra"] = dump({"record": rest, "fields": fields, "answer": answer})
-            out.append(_row(kinds[question], said, read_, names, shared, what))
-    only(bool(out), "the record has no responses")
+            if answer.get("status") in (None, "submitted") and answer.get("value") is not None:
+                given.append((question, what, answer))
+            else:
+                left.setdefault(question, []).append([i, answer])
+    kept = {"record": rest, "fields": fields} | ({"left": left, SAID: [LEFT]} if left else {})
+    out: list[Row] = []
+    for question, what, answer in given:
+        said = pop(answer, "value", str, int, float, list)
+        shared["annotator"] = pop(answer, "user_id", str, NoneType, default=None) or ""
+        shared["extra"] = dump(kept | {"answer": answer})
+        out.append(_row(kinds[question], said, read_, names, shared, what))
+    return out
+
+
+def _by_question(responses: Any) -> dict[str, list[Any]]:
+    """{question: answers}, also of the list of people that Argilla 1 had."""
+    if not isinstance(responses, list):
+        return dict(responses or {})
+    out: dict[str, list[Any]] = {}
+    for i, value in enumerate(responses):
+        person = dict(expect(value, f"responses[{i}]", dict))
+        values = pop(person, "values", dict, NoneType, default=None) or {}
+        for question, said in values.items():
+            answer = dict(expect(said, f"responses[{i}].values.{question}", dict))
+            out.setdefault(question, []).append(answer | person)
     return out
 
 
@@ -161,6 +189,9 @@ def write(rows: list[Row], options: Options) -> dict[str, Any]:
         who = {"user_id": row.annotator} if row.annotator else {}
         answer = {"value": value} | who | extra_of(row, "argilla").get("answer", {})
         responses.setdefault(names[question], []).append(answer)
+    for question, others in kept.get("left", {}).items():
+        for i, answer in others:
+            responses.setdefault(question, []).insert(i, answer)
     return {
         **({"id": rows[0].item} if rows[0].item else {}),
         "fields": fields,

@@ -37,8 +37,10 @@ def _steps(value: Any, at: int) -> list[Step]:
     only(not rest, f"{what} has '{next(iter(rest), '')}': it cannot be kept")
     out = [_candidate(c, at, i == chosen, f"{what}.completions[{i}]") for i, c in enumerate(pool)]
     if own is not None:
-        words = own if isinstance(own, str) else pop(dict(own), "text", str)
-        out.append(Step(at, words, 1, True, True))
+        human = {"text": own} if isinstance(own, str) else dict(own)
+        rating = human.get("rating")
+        only(rating in (1, None), f"{what}.human_completion.rating = {rating}, expected 1 or null")
+        out.append(Step(at, pop(human, "text", str), 1, True, True))
     only(bool(out), f"{what} has no completion")
     return out
 

@@ -2,18 +2,20 @@
 
 Strings ("standard") and lists of messages ("conversational"). None of them can say who
 answered, when, or how sure they were, and a preference has no ties and no order of display:
-ties, soft labels and "can't tell" are refused, the rest is counted as lost.
+ties, soft labels and "can't tell" are refused, the rest is counted as lost. A field map
+{prompt, chosen, rejected: name} reads preferences whose fields are called otherwise.
 https://huggingface.co/docs/trl/dataset_formats
 """
 
 from __future__ import annotations
 
-import re
 from typing import Any
 
 from rlhf_jax.data.checks import content, expect, messages, only, pop, texts
+from rlhf_jax.data.formats import prompts
 from rlhf_jax.data.formats.base import Format, Options
 from rlhf_jax.data.rows import (
+    SAID,
     Comparison,
     Label,
     Process,
@@ -27,25 +29,6 @@ from rlhf_jax.data.rows import (
     plain,
     text,
 )
-
-
-def split(chosen: Text, rejected: Text) -> tuple[Text, Text, Text]:
-    """An implicit prompt: what two answers begin with alike → (prompt, chosen, rejected).
-
-    Conversations share their leading messages, but at least one stays with each answer.
-    Strings share a prefix, cut back to before the last white space, so that no word is split.
-    Concatenation gives back what was split.
-    """
-    if is_plain(chosen) and is_plain(rejected):
-        a, b = chosen[0].content, rejected[0].content
-        pairs = enumerate(zip(a, b, strict=False))
-        shared = a[: next((i for i, (x, y) in pairs if x != y), min(len(a), len(b)))]
-        cut = max((m.start() for m in re.finditer(r"\s", shared)), default=0)
-        return text(shared[:cut]), text(a[cut:]), text(b[cut:])
-    n = 0
-    while n < min(len(chosen), len(rejected)) - 1 and chosen[n] == rejected[n]:
-        n += 1
-    return chosen[:n], chosen[n:], rejected[n:]
 
 
 def join(prompt: Text, answer: Text) -> Text:
@@ -79,19 +62,23 @@ def decided(row: Row) -> tuple[Text, Text]:
     return (row.a, row.b) if row.label else (row.b, row.a)
 
 
+def fields_of(row: Row) -> dict[str, Any]:
+    """The record's other fields, where it came from TRL."""
+    return {k: v for k, v in extra_of(row, "trl").items() if k != SAID}
+
+
 def read_preference(record: dict[str, Any], options: Options) -> list[Row]:
-    """An explicit prompt is taken as it is, an implicit one is split off."""
+    """Two answers after a prompt, which is looked for as `prompts.py` says."""
+    names = options.names({"prompt": "", "chosen": "chosen", "rejected": "rejected"})
     rest = dict(record)
-    chosen = content(pop(rest, "chosen", str, list), "field 'chosen'")
-    rejected = content(pop(rest, "rejected", str, list), "field 'rejected'")
-    if "prompt" in rest:
-        prompt = content(pop(rest, "prompt", str, list), "field 'prompt'")
-        alike(prompt, chosen, rejected)
-    else:
-        alike(chosen, rejected)
-        prompt, chosen, rejected = split(chosen, rejected)
-    extra = dump(rest)
-    return [Comparison(prompt=prompt, a=chosen, b=rejected, label=1.0, source="trl", extra=extra)]
+    chosen, rejected = (
+        content(pop(rest, names[k], str, list), f"field '{names[k]}'")
+        for k in ("chosen", "rejected")
+    )
+    alike(chosen, rejected)
+    (prompt, a, b), said = prompts.find(rest, chosen, rejected, names["prompt"])
+    extra = dump(rest | ({SAID: said} if said else {}))
+    return [Comparison(prompt=prompt, a=a, b=b, label=1.0, source="trl", extra=extra)]
 
 
 def write_preference(rows: list[Row], options: Options) -> dict[str, Any]:
@@ -102,7 +89,7 @@ def write_preference(rows: list[Row], options: Options) -> dict[str, Any]:
         "prompt": written(prompt, "prompt"),
         "chosen": written(chosen, "chosen"),
         "rejected": written(rejected, "rejected"),
-    } | extra_of(rows[0], "trl")
+    } | fields_of(rows[0])
 
 
 def write_implicit(rows: list[Row], options: Options) -> dict[str, Any]:
@@ -111,7 +98,7 @@ def write_implicit(rows: list[Row], options: Options) -> dict[str, Any]:
     return {
         "chosen": written(join(rows[0].prompt, chosen), "chosen"),
         "rejected": written(join(rows[0].prompt, rejected), "rejected"),
-    } | extra_of(rows[0], "trl")
+    } | fields_of(rows[0])
 
 
 def read_unpaired(record: dict[str, Any], options: Options) -> list[Row]:
@@ -132,7 +119,7 @@ def write_unpaired(rows: list[Row], options: Options) -> dict[str, Any]:
         "prompt": written(row.prompt, "prompt"),
         "completion": written(row.x, "completion"),
         "label": row.value == "good",
-    } | extra_of(row, "trl")
+    } | fields_of(row)
 
 
 def read_stepwise(record: dict[str, Any], options: Options) -> list[Row]:
@@ -160,12 +147,12 @@ def write_stepwise(rows: list[Row], options: Options) -> dict[str, Any]:
         "prompt": plain(row.prompt, "prompt"),
         "completions": [s.text for s in row.path],
         "labels": [s.label == 1 for s in row.path],
-    } | extra_of(row, "trl")
+    } | fields_of(row)
 
 
 PREFERENCE = Format(
     "trl_preference",
-    "chosen and rejected after a prompt; no ties, people or times. Reads implicit prompts too.",
+    "chosen and rejected after a prompt, whatever that is called; no ties, people or times.",
     (Comparison,),
     frozenset({"chosen", "rejected", "prompt"}),
     read_preference,

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 KNOWN: tuple[tuple[str, str], ...] = (
-    ("summary info worker", "summarise-from-feedback's ratings by axis"),
     ("conversation_a conversation_b winner judge", "MT-bench or Chatbot Arena votes"),
     ("conversation_a conversation_b winner", "Chatbot Arena votes"),
     ("instruction models completions", "UltraFeedback (completions with ratings by axis)"),
@@ -33,7 +32,9 @@ def known(record: dict[str, Any]) -> str:
     lists = [v for v in record.values() if isinstance(v, list)]
     if len(record) == 1 and lists and all(isinstance(v, dict) for v in lists[0]):
         return f"the records stand in a list under '{next(iter(record))}': write that list alone"
-    if len(record) > 1 and len(lists) == len(record) and len({len(v) for v in lists}) == 1:
+    messages = any(isinstance(v, dict) and "role" in v for x in lists for v in x)
+    same = len(lists) == len(record) > 1 and len({len(v) for v in lists}) == 1
+    if same and not messages:
         return f"columns ({', '.join(record)}) are not read: write one object a record"
     for fields, name in KNOWN:
         if set(fields.split()) <= record.keys():

@@ -19,7 +19,7 @@ def record(scores, kl, gold, tilt):
     one = np.zeros(1, int)
     for name, x in tilt.items():
         series["measure", f"tilt/{name}"] = Series(one, one, np.asarray(x, float)[None])
-    return Record({}, {}, (), series, (), ())
+    return Record({}, {}, (), series, (), (), {})
 
 
 RUN = record(

@@ -24,7 +24,7 @@ def record(config=BASE, **metrics):
         stage, metric = name.split("__")
         series[stage, metric.replace("_of_", "/")] = Series(rounds, np.arange(len(flat)), flat)
     leaves = cfg.leaves(config)
-    return Record(leaves, {"members": [{}, {}]}, (), series, (), ())
+    return Record(leaves, {"members": [{}, {}]}, (), series, (), (), {})
 
 
 def quantity(name):

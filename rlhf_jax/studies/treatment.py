@@ -114,6 +114,14 @@ def differs(mine: np.ndarray, theirs: np.ndarray) -> bool:
     return bool(abs(a - b) > MARGIN * max(abs(a), abs(b)))
 
 
+def _mean(values: np.ndarray) -> str:
+    """Over points and seeds; counts of hundreds and more without decimals."""
+    if not np.isfinite(values).any():
+        return "–"
+    mean = float(np.nanmean(values))
+    return number(mean) if abs(mean) < 100 else f"{mean:,.0f}"
+
+
 def rows(treated: Treated, arms: Mapping[str, Config], baseline: str) -> list[list[str]]:
     """One row an arm: what it names, and each quantity; ≠ where it is not the baseline's."""
     out = []
@@ -122,8 +130,7 @@ def rows(treated: Treated, arms: Mapping[str, Config], baseline: str) -> list[li
         for q in QUANTITIES:
             mine = treated[q.name][arm]
             mark = " ≠" if differs(mine, treated[q.name][baseline]) else ""
-            finite = np.isfinite(mine).any()
-            cells.append(f"{number(float(np.nanmean(mine)))}{mark}" if finite else "–")
+            cells.append(f"{_mean(mine)}{mark}")
         out.append([arm, ", ".join(named(arms[baseline], config)) or "–", *cells])
     return out
 
@@ -135,7 +142,6 @@ def sentences(treated: Treated, baseline: str) -> list[str]:
         by_arm = treated[q.name]
         apart = [a for a in by_arm if a != baseline and differs(by_arm[a], by_arm[baseline])]
         if apart:
-            mean = lambda a, by_arm=by_arm: number(float(np.nanmean(by_arm[a])))
-            each = ", ".join(f"{a} {mean(a)}" for a in apart)
-            out.append(f"{q.name} ({q.unit}): {baseline} {mean(baseline)}, but {each}.")
+            each = ", ".join(f"{a} {_mean(by_arm[a])}" for a in apart)
+            out.append(f"{q.name} ({q.unit}): {baseline} {_mean(by_arm[baseline])}, but {each}.")
     return out

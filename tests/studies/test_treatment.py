@@ -76,6 +76,6 @@ def test_an_arm_is_set_beside_what_it_names_and_what_it_does_not():
     assert rows[0][:2] == ["a", "–"]
     assert rows[1][1] == "collect.feedback = rating"
     assert rows[1].count("1.00") == 5
-    assert "192.00 ≠" in rows[1]
+    assert "192 ≠" in rows[1]
     (said,) = treatment.sentences(treated, "a")
-    assert said == "steps of the reward's fit (optimiser steps): a 1.00, but b 192.00."
+    assert said == "steps of the reward's fit (optimiser steps): a 1.00, but b 192."

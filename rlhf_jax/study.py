@@ -81,7 +81,7 @@ class Metric:
     """What expectations call it."""
     label: str
     unit: str = ""
-    """"share": it lies in [0, 1], and so do its intervals, which are cut there."""
+    """Where it is `share`, the metric lies in [0, 1], and its intervals are cut there."""
     stage: str = "evaluate"
     metric: str = "eval/gold_sampled"
     round: int | Literal["last", "all"] = "last"

@@ -134,10 +134,10 @@ def test_what_cannot_be_fitted_is_noted_and_the_rest_is_shown() -> None:
 
 def test_noise_does_not_decline() -> None:
     noise = np.random.default_rng(0).normal(size=(400, 11, 8))
-    rising = noise + np.arange(11.0)[:, None]
+    rising = noise[0] + np.arange(11.0)[:, None]
     falls = np.array([_decline(x)[0] for x in noise])
     own = np.array([x[[x.mean(axis=1).argmax()]][0] - x[-1] for x in noise])
     assert abs(falls.mean()) < 0.08  # deviation of the mean of 400 × 8: 0.025
     assert own.mean() > 0.4
     assert (_decline(np.arange(11.0)[:, None] * np.ones(8)) == 0).all()
-    assert _decline(-rising).mean() > 8
+    assert _decline(-rising).mean() > 7

@@ -315,10 +315,18 @@ def main(arguments: list[str]) -> int:
             count[kind, found.fault] += 1
             if kind == "FAILED":
                 print(f"trial {k}: {found}", flush=True)
+            if (k + 1) % 100 == 0 or k + 1 == asked.trials:
+                print(f"after {k + 1} trials\n{_table(count)}", flush=True)
+    return 1 if any(kind == "FAILED" for kind, _ in count) else 0
+
+
+def _table(count: collections.Counter[tuple[str, str]]) -> str:
+    lines = []
     for kind in (*SOUND, "FAILED"):
         by = {fault: n for (one, fault), n in sorted(count.items()) if one == kind}
-        print(f"{kind:9}{sum(by.values()):5}  {'  '.join(f'{f} {n}' for f, n in by.items())}")
-    return 1 if any(kind == "FAILED" for kind, _ in count) else 0
+        faults = "  ".join(f"{fault} {n}" for fault, n in by.items())
+        lines.append(f"{kind:9}{sum(by.values()):5}  {faults}")
+    return "\n".join(lines)
 
 
 if __name__ == "__main__":

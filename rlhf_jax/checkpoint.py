@@ -175,7 +175,7 @@ class Checkpoints:
             each = "; ".join(f"{step}: {reason}" for step, reason in problems.items())
             raise ConfigError(
                 f"{self._manager.directory}: no checkpoint can be used ({each}); put back what "
-                "was there, or choose another --name to begin anew; nothing was changed"
+                "was there, or begin anew under another name; nothing was changed"
             )
         return None, []
 

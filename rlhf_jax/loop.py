@@ -109,6 +109,7 @@ class _Run:
         devices = [f"{d.platform}:{d.device_kind}" for d in line.mesh.devices.flat]
         self.members = grid.members(config)
         self.seconds, self.finished = 0.0, False
+        self.logs: dict[str, Any] = {}
         self.under_way = 0
         """steps of the last checkpoint, which may still be on its way to the disk"""
         self.before = rundir.read_metadata(directory)
@@ -124,6 +125,7 @@ class _Run:
             members=[m._asdict() for m in self.members],
             base=_base_sentence(self.config),
             seconds=self.seconds,
+            logs=self.logs,
             finished=self.finished,
         )
 
@@ -134,6 +136,7 @@ class _Run:
                 files = metrics.Files(self.directory, self.members, sizes)
                 try:
                     self.calls(state, done, checkpoints, files)
+                    self.logs = files.flush()
                 finally:
                     files.close()
 

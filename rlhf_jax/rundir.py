@@ -226,12 +226,15 @@ def describe(
     members: list[dict[str, Any]],
     base: str,
     seconds: float,
+    logs: Mapping[str, Any],
     finished: bool,
 ) -> None:
     """Writes metadata.json: where a run's numbers come from.
 
-    `before`: what it said when this `start` began. Every start stays listed; what is said of the
-    run as a whole is that of the last start that made a step of it, and its first beginning.
+    `before`: what it said when this `start` began. `logs`: what `metrics.Files.flush` said of
+    them at the end, so that a reader can tell whether they still are what was written. Every
+    start stays listed; what is said of the run as a whole is that of the last start that made a
+    step of it, and its first beginning.
     """
     starts = [*before.get("starts", ()), dict(start)]
     whole: dict[str, Any] = {
@@ -246,7 +249,8 @@ def describe(
         "members": members,
         "data": data,
         "base": base,
+        "logs": dict(logs),
     }
-    if finished and before.get("finished") and start["steps"] == 0:
-        whole = dict(before)
+    if finished and before and start["steps"] == 0:
+        whole |= {k: v for k, v in before.items() if v}
     _replace(directory / "metadata.json", {**whole, "starts": starts})

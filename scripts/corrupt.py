@@ -5,7 +5,7 @@
 Each trial damages one thing of a finished or a half-finished run (a bit flips, a file is cut,
 zeroed, deleted, swapped with another or replaced by a folder, a folder is lost, a number in a text
 is edited) and uses the folder again,
-as the same run and as a base model. It must end
+as the same run, as a base model and by a reader of its numbers. It must end
 
   same       in the bytes that the undamaged run ends in, and nothing needed saying
   fallback   in those bytes, and it was said what was passed over
@@ -49,6 +49,7 @@ from rlhf_jax.config import (
     World,
 )
 from rlhf_jax.pipeline import Pipeline
+from rlhf_jax.report import records
 
 TINY = Config(
     seeds=1,
@@ -221,8 +222,7 @@ def trial(mine: Subject, root: Path, luck: random.Random) -> Trial:
     shutil.rmtree(root, ignore_errors=True)
     shutil.copytree(mine.folders[which], folder)
     fault, where = damage(folder, luck)
-    as_base = luck.random() < 0.2
-    use = _as_base if as_base else _as_run
+    use = luck.choices((_as_run, _as_base, _as_read), (6, 2, 2))[0]
     said = io.StringIO()
     with contextlib.redirect_stderr(said), warnings.catch_warnings(record=True) as warned:
         warnings.simplefilter("always")
@@ -233,7 +233,7 @@ def trial(mine: Subject, root: Path, luck: random.Random) -> Trial:
         outcome = "fallback"
     if any("Traceback" in line or "never awaited" in line for line in lines):
         outcome = f"noise: {lines}"
-    return Trial(outcome, which + (", as base" if as_base else ""), fault, where, "; ".join(told))
+    return Trial(outcome, f"{which}, {use.__name__}", fault, where, "; ".join(told))
 
 
 def _as_base(mine: Subject, folder: Path) -> str:
@@ -250,6 +250,18 @@ def _as_base(mine: Subject, folder: Path) -> str:
     found = {f".reference{k}": v for k, v in _arrays(base).items()}
     right = {k: v for k, v in mine.state.items() if k in found}
     return "same" if _equal(found, right) else "SILENT: another base model"
+
+
+def _as_read(mine: Subject, folder: Path) -> str:
+    """As reports and studies read it, which take a run that did not end for what it is."""
+    try:
+        metadata = records.read(folder).metadata
+    except ConfigError as problem:
+        return _is_one_line(problem, folder)
+    except Exception as problem:
+        return f"exception: {problem!r}"
+    logs = {name: _bytes(folder / name) for name in LOGS}
+    return "same" if not metadata.get("finished") or logs == mine.logs else "SILENT: other numbers"
 
 
 def _as_run(mine: Subject, folder: Path) -> str:
@@ -303,10 +315,18 @@ def main(arguments: list[str]) -> int:
             count[kind, found.fault] += 1
             if kind == "FAILED":
                 print(f"trial {k}: {found}", flush=True)
+            if (k + 1) % 100 == 0 or k + 1 == asked.trials:
+                print(f"after {k + 1} trials\n{_table(count)}", flush=True)
+    return 1 if any(kind == "FAILED" for kind, _ in count) else 0
+
+
+def _table(count: collections.Counter[tuple[str, str]]) -> str:
+    lines = []
     for kind in (*SOUND, "FAILED"):
         by = {fault: n for (one, fault), n in sorted(count.items()) if one == kind}
-        print(f"{kind:9}{sum(by.values()):5}  {'  '.join(f'{f} {n}' for f, n in by.items())}")
-    return 1 if any(kind == "FAILED" for kind, _ in count) else 0
+        faults = "  ".join(f"{fault} {n}" for fault, n in by.items())
+        lines.append(f"{kind:9}{sum(by.values()):5}  {faults}")
+    return "\n".join(lines)
 
 
 if __name__ == "__main__":

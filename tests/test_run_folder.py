@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+import importlib.util
 import json
+import random
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import jax
@@ -16,7 +19,7 @@ import pytest
 from jax.experimental.compilation_cache import compilation_cache
 from test_invariants import SMALL
 
-from rlhf_jax import loop, pipeline
+from rlhf_jax import loop, metrics, pipeline
 from rlhf_jax.checkpoint import Checkpoints
 from rlhf_jax.config import Config, ConfigError, Run
 from rlhf_jax.pipeline import Pipeline
@@ -113,12 +116,10 @@ def test_another_chunk_goes_on_at_the_step_where_the_run_was(
 
 @pytest.mark.parametrize("other", [{"devices": 8}, {"seeds_by": "vmap"}])
 def test_other_devices_and_seeds_at_once_go_on_with_the_same_numbers(
-    line, straight, half_made, tmp_path, other
+    straight, half_made, tmp_path, other
 ):
-    elsewhere = built(**other)
-    same_numbers(go(elsewhere, copied(half_made, tmp_path / "there")), straight)
-    go(elsewhere, tmp_path / "back", BEFORE_POLICY + 1)
-    same_numbers(go(line, tmp_path / "back"), straight)
+    # That a whole run has them too is shown in test_invariants.
+    same_numbers(go(built(**other), copied(half_made, tmp_path)), straight)
 
 
 @pytest.fixture
@@ -291,3 +292,35 @@ def test_a_checkpoint_from_beyond_the_plan_is_not_taken_for_its_end(line, straig
         checkpoints.save({"x": jnp.zeros(2)}, {"steps": 9999, **saved})
     with pytest.warns(UserWarning, match="9999 .* after 9999 steps is no place in a plan of"):
         assert logs(go(line, root)) == logs(straight)
+
+
+# --- damage at random: scripts/corrupt.py does as many trials as are asked for
+
+
+@pytest.fixture(scope="module")
+def corrupt() -> ModuleType:
+    path = Path(__file__).parents[1] / "scripts" / "corrupt.py"
+    spec = importlib.util.spec_from_file_location("corrupt", path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(scope="module")
+def subject(corrupt: ModuleType, line: Pipeline, tmp_path_factory: pytest.TempPathFactory) -> Any:
+    return corrupt.subject(SMALL, line, tmp_path_factory.mktemp("subject"))
+
+
+def test_nothing_that_is_damaged_at_random_goes_wrong_unsaid(corrupt, subject, tmp_path):
+    found = [corrupt.trial(subject, tmp_path / "copy", random.Random(k)) for k in range(24)]
+    assert [t for t in found if t.outcome not in corrupt.SOUND] == []
+    assert {t.outcome for t in found} == set(corrupt.SOUND)
+
+
+def test_a_number_that_is_wrong_unsaid_would_be_seen(corrupt, subject, tmp_path, monkeypatch):
+    monkeypatch.setattr(metrics, "check", lambda *_: None)
+    root = copied(subject.folders["finished"], tmp_path)
+    path = root / SMALL.name / "metrics.jsonl"
+    path.write_bytes(path.read_bytes().replace(b"1", b"2", 1))
+    assert corrupt._as_run(subject, root / SMALL.name) == "SILENT: other numbers"
+    assert corrupt._as_read(subject, root / SMALL.name) == "SILENT: other numbers"

@@ -285,6 +285,7 @@ def describe(directory, config, before=None, command="python train.py", **change
         "members": [{"seed": 0, "point": {}}],
         "base": "pretrained",
         "seconds": 12.345,
+        "logs": {},
         "finished": False,
     }
     rundir.describe(directory, config, before or {}, start, **(given | changes))

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from rlhf_jax import metrics as logs
 from rlhf_jax.config import ConfigError
 
 
@@ -218,15 +219,26 @@ def _samples(path: Path, notes: list[str]) -> Iterator[Sample]:
             raise ConfigError(f"{path}: line {line}: {error!r}") from None
 
 
+def _refuse_damaged(run_directory: Path, metadata: dict[str, Any]) -> None:
+    """Raises `ConfigError` where the logs of a finished run are not what it wrote."""
+    if metadata.get("finished") and metadata.get("logs"):
+        try:
+            logs.check(run_directory, metadata["logs"])
+        except (ValueError, KeyError, TypeError) as problem:
+            raise ConfigError(f"{run_directory}: {problem}; put back what was there") from None
+
+
 def read(run_directory: Path) -> Record:
     """Reads a run directory, finished or not.
 
-    Raises: `ConfigError` where config.json or metadata.json is missing, or a row cannot be
-      what the run writes. Absent metrics and samples are not an error: they become notes.
+    Raises: `ConfigError` where config.json or metadata.json is missing, where logs of a finished
+      run are not what it wrote, or a row cannot be what the run writes. Absent metrics and
+      samples of a run that has not ended are not an error: they become notes.
     """
     notes: list[str] = []
     config = _object(run_directory / "config.json")
     metadata = _object(run_directory / "metadata.json")
+    _refuse_damaged(run_directory, metadata)
     members = metadata.get("members") or [{"seed": 0, "point": {}}]
     metrics, gone = _series(run_directory / "metrics.jsonl", len(members), notes)
     samples = tuple(_samples(run_directory / "samples.jsonl", notes))

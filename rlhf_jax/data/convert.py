@@ -143,7 +143,8 @@ def remarks(row: Row) -> Iterator[str]:
     if isinstance(row, Comparison) and row.label not in (None, 0.5) and row.a == row.b:
         yield "a preference between two identical texts"
     if f'"{SAID}"' in row.extra:
-        yield from json.loads(row.extra).get(SAID, [])
+        said = json.loads(row.extra).get(SAID)
+        yield from map(str, said if isinstance(said, list) else [])
 
 
 def read_rows(path: Path, f: Format, options: Options, on_error: OnError = "fail") -> Read:

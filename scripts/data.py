@@ -124,7 +124,7 @@ def load(command: Input, options: Options) -> Iterator[Row]:
         f"{account.answers} answers, {len(account.malformed)} malformed{unanswered}"
     )
     for what, (count, line) in account.remarks.items():
-        say(f"{count} answers, the first in line {line}: {what}")
+        say(f"{count} answer{'s' * (count > 1)}, first in line {line}: {what}")
 
 
 def run_import(command: Import) -> None:

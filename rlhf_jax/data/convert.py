@@ -14,8 +14,8 @@ from typing import Any, Literal, NamedTuple
 from rlhf_jax.config import ConfigError
 from rlhf_jax.data.files import Malformed, Record, read_object, read_records
 from rlhf_jax.data.formats import ALL, FORMATS, Format, Options
-from rlhf_jax.data.formats.unread import known
 from rlhf_jax.data.rows import SAID, Comparison, Row, RowError, kind, swapped
+from rlhf_jax.data.unread import known
 
 OnError = Literal["fail", "skip"]
 
@@ -97,14 +97,15 @@ def recognise(path: Path, options: Options) -> Format:
 
 def _vote(record: dict[str, Any], options: Options) -> tuple[Format | None, str]:
     """(the format, '') or (None, why there is none)."""
-    fits = [f for f in ALL if f.marks <= record.keys()]
+    fits = sorted((f for f in ALL if f.marks <= record.keys()), key=lambda f: -len(f.marks))
     reason = ""
-    for f in sorted(fits, key=lambda f: -len(f.marks)):
+    for f in fits:
         try:
             f.read(record, options)
             return f, ""
         except RowError as e:
-            reason = reason or f"this looks like {f.name}, but {e}"
+            if len(f.marks) == len(fits[0].marks):
+                reason = f"this looks like {f.name}, but {e}"
     return None, known(record) or reason or (
         f"the format is not one that is known (fields {', '.join(record)}); give --format"
     )
@@ -142,7 +143,8 @@ def remarks(row: Row) -> Iterator[str]:
     if isinstance(row, Comparison) and row.label not in (None, 0.5) and row.a == row.b:
         yield "a preference between two identical texts"
     if f'"{SAID}"' in row.extra:
-        yield from json.loads(row.extra).get(SAID, [])
+        said = json.loads(row.extra).get(SAID)
+        yield from map(str, said if isinstance(said, list) else [])
 
 
 def read_rows(path: Path, f: Format, options: Options, on_error: OnError = "fail") -> Read:

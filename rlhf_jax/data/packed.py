@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from rlhf_jax.config import ConfigError
+from rlhf_jax.data.unread import known
 
 OPENERS: dict[bytes, Callable[[Path, str], Any]] = {
     b"\x1f\x8b": gzip.open,
@@ -62,6 +63,8 @@ def head_of(path: Path) -> bytes:
     if re.search(r"\.[ct]sv\b", path.name.lower()) and head[:1] not in (b"{", b"["):
         columns = head.partition(b"\n")[0].decode(errors="replace").strip()
         reason = f"CSV is not read (columns {columns}); write it as JSON lines first"
+        seems = known(dict.fromkeys(re.split(r"[,\t;]", columns.replace('"', ""))))
+        reason = f"{seems}; {reason}" if seems else reason
     if re.match(rb"\{\s*\n\s*\"", head):
         reason = "an object over several lines is not read; write one object a line, or a list"
     if reason:

@@ -176,6 +176,7 @@ def test_packed_files_are_known_by_their_bytes_and_damage_is_reported(tmp_path, 
     ("name", "data", "reason"),
     [
         ("f.csv", b"prompt,chosen,rejected\nQ,a,b\n", "CSV is not read .columns prompt,chosen"),
+        ("f.csv", b"instance_id,user_id,text,offensiveness\n1,0,x,1.0\n", "POPQUORN.*CSV is not"),
         ("f.tsv.gz", gzip.compress(b"a\tb\n1\t2\n", mtime=0), "CSV is not read"),
         ("f.parquet", b"PAR1\x15\x04", "Parquet is not read"),
         ("f.arrow", b"ARROW1\x00\x00", "Arrow is not read"),

@@ -3,9 +3,9 @@
 {"id", "fields": {name: text}, "responses": {question: [{"value", "user_id", "status"}]},
 "metadata", "suggestions", "vectors", "_server_id"}. Argilla 1 had "responses": [{"user_id",
 "values": {question: {"value"}}, "status"}] and "external_id"; that is read too and written as
-above. Only what was submitted is an answer: drafts, discarded and empty responses are kept in
-`extra`, and a record without any other has no answers. Names are the project's own. Ours, with
-defaults:
+above. Only what was submitted is a verdict. A preference that was discarded is "can't tell",
+whatever its value; drafts, empty responses and other discarded ones are kept in `extra`, and a
+record without any other has no answers. Names are the project's own. Ours, with defaults:
 
     fields     prompt, a (response_a), b (response_b), x (response)
     questions  preference  one of the names of a and b, or tie          → Comparison
@@ -63,20 +63,22 @@ def read(record: dict[str, Any], options: Options) -> list[Row]:
         "source": "argilla",
     }
     left: dict[str, list[Any]] = {}
-    given: list[tuple[str, str, dict[str, Any]]] = []
+    given: list[tuple[str, str, dict[str, Any], bool]] = []
     for question, answers in responses.items():
         only(question in kinds, f"question '{question}' is none of ours: name it with a field map")
         for i, value in enumerate(expect(answers, f"responses.{question}", list)):
             what = f"responses.{question}[{i}]"
             answer = dict(expect(value, what, dict))
-            if answer.get("status") in (None, "submitted") and answer.get("value") is not None:
-                given.append((question, what, answer))
+            submitted = answer.get("status") in (None, "submitted")
+            skipped = answer.get("status") == "discarded" and kinds[question] == "preference"
+            if skipped or (submitted and answer.get("value") is not None):
+                given.append((question, what, answer, skipped))
             else:
                 left.setdefault(question, []).append([i, answer])
     kept = {"record": rest, "fields": fields} | ({"left": left, SAID: [LEFT]} if left else {})
     out: list[Row] = []
-    for question, what, answer in given:
-        said = pop(answer, "value", str, int, float, list)
+    for question, what, answer, skipped in given:
+        said = None if skipped else pop(answer, "value", str, int, float, list)
         shared["annotator"] = pop(answer, "user_id", str, NoneType, default=None) or ""
         shared["extra"] = dump(kept | {"answer": answer})
         out.append(_row(kinds[question], said, read_, names, shared, what))
@@ -111,10 +113,10 @@ def _row(
 
     if question == "preference":
         a, b = field("a"), field("b")
-        labels = {names["a"]: 1.0, names["b"]: 0.0, names["tie"]: 0.5}
+        labels = {names["a"]: 1.0, names["b"]: 0.0, names["tie"]: 0.5, None: None}
         only(
-            expect(said, what, str) in labels,
-            f"{what} = {said!r}, expected one of {', '.join(labels)}",
+            expect(said, what, str, NoneType) in labels,
+            f"{what} = {said!r}, expected one of {names['a']}, {names['b']}, {names['tie']}",
         )
         return Comparison(**shared, a=a, b=b, label=labels[said])
     if question == "ranking":
@@ -150,9 +152,9 @@ def _said(row: Row, names: dict[str, str]) -> tuple[str, Any, dict[str, Text]]:
     """(question, value, the fields that it is about)"""
     if isinstance(row, Comparison):
         values = {1.0: names["a"], 0.0: names["b"], 0.5: names["tie"]}
-        only(row.label in values, "'can't tell' and soft labels have no place here")
+        only(row.label in (*values, None), "soft labels have no place here")
         about = {names["a"]: row.a, names["b"]: row.b}
-        return "preference", values[row.label or 0.0], about
+        return "preference", None if row.label is None else values[row.label], about
     if isinstance(row, Ranking):
         only(len(row.ids) == len(row.options) == len(row.ranks), "a ranking needs ids and ranks")
         about = {k: text(v) for k, v in zip(row.ids, row.options, strict=True)}
@@ -187,7 +189,8 @@ def write(rows: list[Row], options: Options) -> dict[str, Any]:
             only(seen.setdefault(name, x) == x, f"a {kind(row)} is about another '{name}'")
             fields[name] = written(x, name)
         who = {"user_id": row.annotator} if row.annotator else {}
-        answer = {"value": value} | who | extra_of(row, "argilla").get("answer", {})
+        skipped = {"status": "discarded"} if value is None else {}
+        answer = {"value": value} | who | skipped | extra_of(row, "argilla").get("answer", {})
         responses.setdefault(names[question], []).append(answer)
     for question, others in kept.get("left", {}).items():
         for i, answer in others:

@@ -19,11 +19,12 @@ from typing import Any
 from rlhf_jax.data.checks import content, expect, micros, moment, only, pop, same
 from rlhf_jax.data.formats.base import Format, Options, by_item
 from rlhf_jax.data.formats.trl import written
-from rlhf_jax.data.rows import Comparison, Row, dump, extra_of
+from rlhf_jax.data.rows import SAID, Comparison, Row, dump, extra_of
 
 FIELDS = {"prompt": "prompt", "a": "text1", "b": "text2", "tie": "tie"}
 LABELS = {"left": 1.0, "right": 0.0}
 VALUES = {1.0: "left", 0.0: "right"}
+TRUTH = "an annotation marked as ground truth counts like the others"
 
 
 def read(record: dict[str, Any], options: Options) -> list[Row]:
@@ -96,14 +97,15 @@ def _answer(
     person = str(who.get("email", who.get("id", ""))) if isinstance(who, dict) else who
     when = pop(rest, "created_at", str, NoneType, default=None)
     spent = pop(rest, "lead_time", int, float, NoneType, default=None)
-    empty = {"was_cancelled": False} if not (skipped or results) else {}
+    more: dict[str, Any] = {} if skipped or results else {"was_cancelled": False}
+    more |= {SAID: [TRUTH]} if rest.get("ground_truth") is True else {}
     return dataclasses.replace(
         base,
         label=None if skipped else _label(results, names, what),
         annotator="" if person is None else str(person),
         end=None if when is None else micros(when, f"{what}.created_at"),
         seconds=None if spent is None else float(spent),
-        extra=dump(kept | {"annotation": rest, "result": results, "completed_by": who, **empty}),
+        extra=dump(kept | {"annotation": rest, "result": results, "completed_by": who, **more}),
     )
 
 

@@ -77,6 +77,8 @@ def read_preference(record: dict[str, Any], options: Options) -> list[Row]:
     )
     alike(chosen, rejected)
     (prompt, a, b), said = prompts.find(rest, chosen, rejected, names["prompt"])
+    if "score_chosen" in rest and rest["score_chosen"] == rest.get("score_rejected"):
+        said = [*said, "chosen and rejected have the same score"]
     extra = dump(rest | ({SAID: said} if said else {}))
     return [Comparison(prompt=prompt, a=a, b=b, label=1.0, source="trl", extra=extra)]
 

@@ -22,7 +22,7 @@ KNOWN: tuple[tuple[str, str], ...] = (
     ("question statement answer_matching_behavior", "model-written evaluations"),
     ("problem steps final_answer_correct", "ProcessBench"),
     ("input label task", "Math-Shepherd (steps marked + and −)"),
-    ("external_id metadata", "an Argilla 1 data set of the Hub; export it with `to_json`"),
+    ("external_id metadata", "an Argilla 1 data set as the Hub has it"),
 )
 """(fields that are all there, what has them), the more telling first"""
 

@@ -153,6 +153,7 @@ def make(config: Config, devices: Sequence[jax.Device]) -> Parts:
     optimising, given_axes = _optimiser(config, world, policy, score, sizes, base_axis)
     collecting = collect.kernel(policy, world, asked, config.collect, config.rounds)
     table = jax.eval_shape(collecting.init, jax.random.key(0))
+    fitting = population(_fitting(config, judge, asked, sizes, by, table.answers), by=by)
     return Parts(
         config,
         grid.expand(config),
@@ -162,7 +163,7 @@ def make(config: Config, devices: Sequence[jax.Device]) -> Parts:
         mesh,
         pretrain=lay(pretraining, None, base_mesh),
         collect=lay(collecting, 0),
-        reward=lay(_fitting(config, judge, asked, sizes, by, table.answers), 0),
+        reward=shard(stopping.ended(fitting, config.reward.patience), mesh),
         draw=lay(draw.kernel(policy, world, config.evaluate), _axes(draw.Source, base_axis)),
         measure=lay(measure.kernel(judge, score, world, config.evaluate), 0),
         policy=lay(optimising, given_axes),

@@ -141,3 +141,16 @@ def kernel(fit: Kernel, loss: Loss, split: Split, patience: int, example: Any) -
         return jax.lax.cond(state.idle < patience, go, stay, state, data, filled)
 
     return Kernel(init, step)
+
+
+def ended(fits: Kernel, patience: int) -> Kernel:
+    """A population of such fits, of which nothing is computed once all have ended.
+
+    Under `vmap` a fit that has ended is computed along with the others, and thrown away.
+    """
+
+    def step(state: Fit, batch: Any) -> tuple[Fit, Metrics]:
+        stay = lambda state, batch: (state, state.said)
+        return jax.lax.cond(jnp.all(state.idle >= patience), stay, fits.step, state, batch)
+
+    return Kernel(fits.init, step)

@@ -7,6 +7,7 @@ import pytest
 from bag import LIKELIHOOD, V, answers, member, start, told
 
 from rlhf_jax.kernels import ensemble, stopping
+from rlhf_jax.transforms import population
 
 N, K, PEOPLE = 96, 2, 8
 
@@ -149,3 +150,21 @@ def test_a_mixture_of_one_loses_what_a_member_loses():
     mixture = ensemble.by_mixture(LIKELIHOOD, PEOPLE)
     for a, b in zip(mixture(one, data), LOSS(one, data), strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-5)
+
+
+@pytest.mark.parametrize("by", ["vmap", "map"])
+def test_a_population_goes_on_until_the_last_of_its_fits_has_ended(by, looks):
+    states, _ = looks
+    one = fit()
+    many = stopping.ended(population(one, by=by, batch_axes=None), 3)
+    batch = (noisy(), jnp.int32(N))
+    both = lambda a, b: jax.tree.map(lambda *x: jnp.stack(x), a, b)
+    made, _ = one.step(states[0], batch)
+    state, _ = jax.jit(many.step)(both(states[-1], states[0]), batch)
+    np.testing.assert_array_equal(state.idle, [states[-1].idle, made.idle])
+    np.testing.assert_allclose(state.best.loss[1], made.best.loss, rtol=1e-5)
+    np.testing.assert_array_equal(state.best.loss[0], states[-1].best.loss)
+    over = both(states[-1], states[-1])
+    same, again = jax.jit(many.step)(over, batch)
+    assert jax.tree.all(jax.tree.map(np.array_equal, same.best, over.best))
+    assert jax.tree.all(jax.tree.map(np.array_equal, again, over.said))

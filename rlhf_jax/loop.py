@@ -143,6 +143,7 @@ class _Run:
     @contextmanager
     def listed(self, checkpoints: Checkpoints) -> Iterator[None]:
         """This start stands in metadata.json, from its beginning to its end, whatever ends it."""
+        rundir.write_settings(self.directory, self.config)
         self.describe()
         try:
             yield

@@ -59,11 +59,17 @@ def opened(config: Config) -> Iterator[Path]:
             held.enter_context(locked(directory))
             _check_whole(directory)
             refuse_other(config)
-            _replace(directory / "config.json", settings(config))
+            if not (directory / "config.json").exists():
+                write_settings(directory, config)
         except OSError as problem:
             where, why = problem.filename or directory, problem.strerror or problem
             raise ConfigError(f"run.directory: cannot write {where}: {why}") from None
         yield directory
+
+
+def write_settings(directory: Path, config: Config) -> None:
+    """Writes config.json: what is resolved, and how the run is executed from now on."""
+    _replace(directory / "config.json", settings(config))
 
 
 def place(config: Config) -> Path:

@@ -106,7 +106,7 @@ def test_a_run_that_was_moved_to_another_directory_goes_on_there(
     assert logs(go(line, copied(half_made, tmp_path / "moved"))) == logs(straight)
 
 
-@pytest.mark.parametrize(("first", "steps", "then"), [(2, 2, 1), (1, 1, 2), (1, 1, 4)])
+@pytest.mark.parametrize(("first", "steps", "then"), [(2, 2, 1), (1, 1, 4)])
 def test_another_chunk_goes_on_at_the_step_where_the_run_was(
     straight, tmp_path, first, steps, then
 ):
@@ -136,7 +136,6 @@ def test_programs_that_were_compiled_or_read_from_another_cache_change_no_bit(
     straight, half_made, tmp_path
 ):
     cache = tmp_path / "cache"
-    jax.clear_caches()
     for name in ("compiled", "read"):
         config = configured(tmp_path / name, cache=str(cache), devices=1)
         again = loop.build(config)

@@ -62,7 +62,10 @@ def test_the_same_configuration_may_come_again(config):
 def test_how_a_run_is_executed_may_change(config):
     claim(config)
     again = changed(config, run=dataclasses.replace(config.run, chunk=3, keep=7, devices=1))
-    assert rundir.read_settings(claim(again))["run.chunk"] == 3
+    with rundir.opened(again) as directory:
+        assert rundir.read_settings(directory)["run.chunk"] == config.run.chunk
+        rundir.write_settings(directory, again)
+    assert rundir.read_settings(directory)["run.chunk"] == 3
 
 
 def test_other_settings_are_refused_by_name_and_the_first_stay(config):

@@ -110,6 +110,8 @@ def _object(path: Path) -> dict[str, Any]:
         value = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise ConfigError(f"{path}: a report needs this file and it does not exist") from None
+    except OSError as error:
+        raise ConfigError(f"{path} cannot be read: {error.strerror}") from None
     except ValueError as error:
         raise ConfigError(f"{path}: not JSON ({error})") from None
     if not isinstance(value, dict):
@@ -122,7 +124,10 @@ def _rows(path: Path, notes: list[str]) -> Iterator[tuple[int, dict[str, Any]]]:
     if not path.exists():
         notes.append(f"{path.name} does not exist: what it would show is left out.")
         return
-    lines = path.read_text(encoding="utf-8").splitlines()
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as problem:
+        raise ConfigError(f"{path} cannot be read: {problem}") from None
     for number, line in enumerate(lines, start=1):
         if not line.strip():
             continue
@@ -224,7 +229,7 @@ def _refuse_damaged(run_directory: Path, metadata: dict[str, Any]) -> None:
     if metadata.get("finished") and metadata.get("logs"):
         try:
             logs.check(run_directory, metadata["logs"])
-        except (ValueError, KeyError, TypeError) as problem:
+        except (OSError, ValueError, KeyError, TypeError) as problem:
             raise ConfigError(f"{run_directory}: {problem}; put back what was there") from None
 
 

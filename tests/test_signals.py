@@ -127,6 +127,21 @@ def test_what_nohup_and_the_background_ignore_stays_ignored(tmp_path):
     assert ended(start(body, tmp_path, preexec_fn=path_ignored)) == (0, "", "")
 
 
+@pytest.mark.parametrize(("given", "want"), [({}, "3"), ({"TF_CPP_MIN_LOG_LEVEL": "0"}, "0")])
+def test_xla_does_not_talk_of_slow_compilation_unless_it_is_asked_to(
+    tmp_path, monkeypatch, given, want
+):
+    monkeypatch.delenv("TF_CPP_MIN_LOG_LEVEL", raising=False)
+    for name, value in given.items():
+        monkeypatch.setenv(name, value)
+    body = """
+    def work(_):
+        assert "jax" not in sys.modules  # it reads this once, when it is imported
+        print(os.environ["TF_CPP_MIN_LOG_LEVEL"])
+    """
+    assert ended(start(body, tmp_path)) == (0, f"{want}\n", "")
+
+
 def test_nobody_elses_handlers_are_touched():
     # A notebook, a test or a thread that calls `loop.run` keeps its own.
     code = (

@@ -32,7 +32,7 @@ def start(body: str, folder: Path, shell: str = "", **options) -> subprocess.Pop
     path.write_text(f"{head}{textwrap.dedent(body)}\ncli.process(work)\n")
     words: list[str] = [sys.executable, str(path)]
     if shell:
-        words = ["bash", "-c", f'"$0" "$1" {shell}', *words]
+        words = ["bash", "-c", shell.replace("RUN", '"$0" "$1"'), *words]
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE} | options
     return subprocess.Popen(words, text=True, env=os.environ | {"PYTHONPATH": str(ROOT)}, **pipes)
 
@@ -123,8 +123,22 @@ def test_what_nohup_and_the_background_ignore_stays_ignored(tmp_path):
         time.sleep(0.1)
         signals.check("")
     """
-    path_ignored = lambda: signal.signal(signal.SIGHUP, signal.SIG_IGN)
-    assert ended(start(body, tmp_path, preexec_fn=path_ignored)) == (0, "", "")
+    assert ended(start(body, tmp_path, "trap '' HUP; RUN")) == (0, "", "")
+
+
+@pytest.mark.parametrize(("given", "want"), [({}, "3"), ({"TF_CPP_MIN_LOG_LEVEL": "0"}, "0")])
+def test_xla_does_not_talk_of_slow_compilation_unless_it_is_asked_to(
+    tmp_path, monkeypatch, given, want
+):
+    monkeypatch.delenv("TF_CPP_MIN_LOG_LEVEL", raising=False)
+    for name, value in given.items():
+        monkeypatch.setenv(name, value)
+    body = """
+    def work(_):
+        assert "jax" not in sys.modules  # it reads this once, when it is imported
+        print(os.environ["TF_CPP_MIN_LOG_LEVEL"])
+    """
+    assert ended(start(body, tmp_path)) == (0, f"{want}\n", "")
 
 
 def test_nobody_elses_handlers_are_touched():
@@ -152,14 +166,14 @@ def work(_):
 @pytest.mark.parametrize(
     "shell",
     [
-        "2>&-",
-        ">&-",
-        "<&- >&- 2>&-",
-        "2>/dev/full",
-        ">/dev/full",
-        ">/dev/full 2>&1",
-        "2>&1 | head -1; exit ${PIPESTATUS[0]}",
-        "| head -1; exit ${PIPESTATUS[0]}",
+        "RUN 2>&-",
+        "RUN >&-",
+        "RUN <&- >&- 2>&-",
+        "RUN 2>/dev/full",
+        "RUN >/dev/full",
+        "RUN >/dev/full 2>&1",
+        "RUN 2>&1 | head -1; exit ${PIPESTATUS[0]}",
+        "RUN | head -1; exit ${PIPESTATUS[0]}",
     ],
 )
 def test_work_goes_on_without_anyone_to_read_it(tmp_path, shell):
@@ -178,7 +192,7 @@ def test_a_file_never_takes_the_number_of_a_closed_stream(tmp_path):
             for number in (1, 2):
                 os.write(number, b"noise of C++")
     """
-    assert ended(start(body, tmp_path, "<&- >&- 2>&-", cwd=tmp_path))[0] == 0
+    assert ended(start(body, tmp_path, "RUN <&- >&- 2>&-", cwd=tmp_path))[0] == 0
     assert (tmp_path / "log").read_text() == "row"
 
 

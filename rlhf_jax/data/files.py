@@ -265,9 +265,12 @@ def write_records(path: Path, records: Iterable[Any], *, as_list: bool = False) 
     """One JSON object a line, or one list; gzip if the name ends in .gz. Bytes are reproducible.
 
     Records are written as they come, to a file beside it that takes the name at the end: what
-    stood there stays until the last record is made, and nothing is left where one cannot be.
+    stood there stays until the last record is made, and nothing is left where one cannot be. A
+    pipe or device is written to itself.
     """
-    part = path.with_name(path.name + ".part")
+    path = Path(os.path.realpath(path))
+    file = os.path.isfile(path) or not os.path.exists(path)
+    part = path.with_name(path.name + ".part") if file else path
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with open(part, "wb") as raw:
@@ -276,12 +279,14 @@ def write_records(path: Path, records: Iterable[Any], *, as_list: bool = False) 
                     _write(f, records, as_list)
             else:
                 _write(raw, records, as_list)
-        os.replace(part, path)
+        if file:
+            os.replace(part, path)
     except OSError as e:
         raise ConfigError(f"{path}: {e.strerror or e}") from None
     finally:
-        with contextlib.suppress(OSError):
-            part.unlink(missing_ok=True)
+        if file:
+            with contextlib.suppress(OSError):
+                part.unlink(missing_ok=True)
 
 
 def _write(f: BinaryIO | gzip.GzipFile, records: Iterable[Any], as_list: bool) -> None:

@@ -6,6 +6,8 @@ import bz2
 import gzip
 import json
 import lzma
+import os
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from hypothesis import given, settings
@@ -203,6 +205,20 @@ def test_nothing_is_written_where_a_record_cannot_be_made(tmp_path):
         write_records(path, records())
     assert path.read_bytes() == ROW
     assert [p.name for p in tmp_path.iterdir()] == ["out.jsonl"]
+
+
+def test_a_pipe_is_written_to_and_a_link_followed(tmp_path):
+    pipe, link = tmp_path / "pipe", tmp_path / "link.jsonl"
+    os.mkfifo(pipe)
+    with ThreadPoolExecutor(1) as pool:
+        got = pool.submit(pipe.read_bytes)
+        write_records(pipe, [{"a": 1}])
+        assert got.result(timeout=10) == ROW
+    assert pipe.is_fifo()
+    link.symlink_to(tmp_path / "target.jsonl")
+    write_records(link, [{"a": 1}])
+    assert link.is_symlink()
+    assert (tmp_path / "target.jsonl").read_bytes() == ROW
 
 
 @pytest.mark.parametrize("data", [b"", b"\n\r\n", b"\xef\xbb\xbf", b"[]", b" [ ] "])

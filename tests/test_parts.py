@@ -54,6 +54,14 @@ def run(config: Config) -> dict[str, np.ndarray]:
     return out
 
 
+def test_whoever_samples_the_policy_does_it_at_the_temperature_of_its_learner():
+    ppo, bestofn = PPO(temperature=0.5), BestOfN(temperature=2.0)
+    config = dataclasses.replace(TINY, ppo=ppo, bestofn=bestofn)
+    own = {"ppo": 0.5, "imitation": 2.0, "reinforce": 1.0, "grpo": 1.0, "dpo": 1.0}
+    for learner, expected in own.items():
+        assert pipeline.temperature(dataclasses.replace(config, learner=learner)) == expected
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "changes",

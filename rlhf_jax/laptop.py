@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 from rlhf_jax.config import PPO, Adam, Collect, Config, Model, Pretrain, Reward, World
@@ -9,6 +10,9 @@ from rlhf_jax.config import PPO, Adam, Collect, Config, Model, Pretrain, Reward,
 MODEL = Model(width=48, layers=2, heads=4, kv_heads=2, mlp=128)
 WORLD = World(length=10)
 ADAM = Adam(learning_rate=2e-3, final=1.0, weight_decay=0.01)
+
+SLOW = dataclasses.replace(PPO().adam, learning_rate=1e-4)
+"""For policies that are held close: a nat wasted there costs more than the whole proxy gains."""
 
 
 def collect(budget: int = 6144, **more: Any) -> Collect:

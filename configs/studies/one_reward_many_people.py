@@ -29,7 +29,7 @@ def arm(**reward: object) -> laptop.Config:
         human=Human(second=LENGTH),
         collect=laptop.collect(12288, people=40),
         reward=laptop.reward(**reward),
-        ppo=laptop.ppo(kl_weight=1.0),
+        ppo=laptop.ppo(kl_weight=1.0, adam=laptop.SLOW),
     )
 
 

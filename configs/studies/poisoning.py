@@ -28,7 +28,7 @@ def arm(**reward: object) -> laptop.Config:
         human=Human(poisoned=0.0),
         collect=laptop.collect(16384, people=200),
         reward=laptop.reward(**reward),
-        ppo=laptop.ppo(kl_weight=1.0),
+        ppo=laptop.ppo(kl_weight=1.0, adam=laptop.SLOW),
     )
 
 

@@ -2,12 +2,10 @@
 
 python scripts/study.py configs/studies/feedback_types.py        # --quick: 4 seeds, 4 kinds
 
-Cost: 15 to 20 minutes on 2 CPU cores. Result (2026-11-23, 16 seeds): gold from −0.59 to 2.3 ± 0.3
-(corrections), 2.0 (ratings, Likert), 1.0 ± 0.7 (comparisons, rankings), 0.2 ± 0.7 (critiques); no
-expectation about gold is settled, reward models of ratings beat those of comparisons on all seeds.
+What it had found was withdrawn on 2026-11-27 (docs/studies.md); in full it is to be run again.
 
-All 3 claims were stated before their data; a fourth, that comparisons bring gold above 0, was taken
-out after it.
+The claims at equal proxy were stated after gold at the end of the run had been seen; those about the
+end before. A fourth of them, that comparisons bring gold above 0, was taken out after it.
 """
 
 from rlhf_jax import laptop

@@ -2,13 +2,10 @@
 
 python scripts/study.py configs/studies/inattention.py        # --quick: 4 seeds, 2 points
 
-Two cores, 320 members: 27 minutes with other work beside it. From no careless answers to three
-quarters, gold at a KL of 4 nats falls by 0.84 [0.67, 1.01]; knowing or fitting the rates does not
-help where all people are careless alike; half as many careful answers are worth about as much as
-all of them with half careless (docs/studies.md).
+What it had found was withdrawn on 2026-11-27 (docs/studies.md); in full it is to be run again.
 
-All 6 claims were stated before their data; the margins of the two trends were set on 2026-11-27, of
-what they mean.
+Of the 7 claims 6 were stated before their data, that at equal proxy after it; the margins of the
+trends were set on 2026-11-27, of what they mean.
 """
 
 from rlhf_jax import laptop

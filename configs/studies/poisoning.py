@@ -2,10 +2,7 @@
 
 python scripts/study.py configs/studies/poisoning.py        # --quick: 4 seeds, 2 points
 
-Two cores, 240 members: 70 minutes with other work beside it. 5 % of the people take 0.57
-[0.49, 0.65] of gold under the trigger, and nearly as much without it; a fitted rate of flips for
-each person keeps 0.38 [0.27, 0.49] of that; one person of 200 takes 0.013 of the judge's accuracy
-(docs/studies.md).
+What it had found was withdrawn on 2026-11-27 (docs/studies.md); in full it is to be run again.
 
 Of the 10 claims 4 were stated before their data; 6 when two of the three arms had been seen.
 """
@@ -19,6 +16,7 @@ from rlhf_jax import laptop
 from rlhf_jax.config import Human
 from rlhf_jax.expectations import Differs
 from rlhf_jax.report.records import Record
+from rlhf_jax.studies.metrics import gold_at_proxy, kl_wasted
 from rlhf_jax.study import Axis, Metric, Quick, Study
 
 
@@ -50,6 +48,8 @@ def against_nobody(metric: str, share: float, by: float, **said: Any) -> Differs
 FOOLED = lost("measure", "reward/accuracy_gold", "reward/accuracy_triggered")
 TURNED = lost("evaluate", "eval/gold_sampled", "eval/gold_triggered")
 GOLD = "gold model's rating"
+NEAR = 0.5
+"""Deviations of the proxy: a policy that is held at a nat a deviation goes little further."""
 FEW = "Rando & Tramèr 2023: 0.5 % is enough"
 SOME = "Rando & Tramèr 2023: 5 % survives PPO"
 
@@ -81,6 +81,8 @@ study = Study(
             better="lower",
             derive=TURNED,
         ),
+        gold_at_proxy(NEAR, GOLD),
+        kl_wasted(NEAR),
         Metric("gold", "gold without the trigger", GOLD),
         Metric("gold triggered", "gold with it", GOLD, metric="eval/gold_triggered"),
         Metric(

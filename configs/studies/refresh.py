@@ -2,10 +2,9 @@
 
 python scripts/study.py configs/studies/refresh.py        # --quick: 4 seeds, 2 points
 
-Two cores, 144 members: 29 minutes. Asked once, people leave a judge that over-values 92 % of what
-the policy comes to say; asked 16 times, of as many answers, next to none. What the policy says is
-worth 1.04 [0.61, 1.47] of gold more than rated words at the same schedule; no U-shape is found
-(docs/studies.md).
+Result of 2026-11-25, 16 seeds: asked once, people leave a judge that over-values what the policy
+comes to say; asked often, of as many answers, hardly. It is to be run again with judges that are
+fitted until they are (docs/studies.md).
 
 All 8 claims were stated before their data, three of them on the day of the run; the margin of the
 trend was set on 2026-11-27.

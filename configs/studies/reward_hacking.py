@@ -2,10 +2,7 @@
 
 python scripts/study.py configs/studies/reward_hacking.py        # --quick: 4 seeds, 3 arms
 
-Two cores, 704 members: 40 minutes (--quick: 3). α of best-of-n rises with the proxy's width
-(+0.88 [0.72, 1.03] from 8 to 64) and with the answers, β does not fall; PPO spends 4.4 [4.0, 4.7]
-nats more than best-of-n to raise the proxy by a deviation; the worst of four proxies lifts where
-best-of-n ends by 0.71 [0.36, 1.07] (docs/studies.md).
+What it had found was withdrawn on 2026-11-27 (docs/studies.md); in full it is to be run again.
 
 Of the 15 claims 9 were stated before their data, 4 while the first run was being made and 2 between
 two runs of the same seeds; the margins of the trends were set on 2026-11-27.
@@ -17,6 +14,7 @@ from rlhf_jax import laptop
 from rlhf_jax.config import Evaluate, Model
 from rlhf_jax.expectations import Differs, Trend
 from rlhf_jax.studies.frontier import DATA, SINGLE, WIDTHS, analyse, proxy_name
+from rlhf_jax.studies.metrics import gold_at_proxy, kl_wasted
 from rlhf_jax.studies.overoptimisation import BEST_OF_N, POLICY
 from rlhf_jax.study import Axis, Metric, Quick, Study
 
@@ -54,6 +52,8 @@ study = Study(
     baseline=SINGLE,
     axis=Axis("human.flip", (0.0, 0.25), "answers turned round", "share"),
     metrics=(
+        gold_at_proxy(unit="gold model's rating"),
+        kl_wasted(),
         Metric("gold", "gold after PPO", "gold model's rating"),
         Metric(
             "accuracy",

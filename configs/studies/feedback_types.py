@@ -4,8 +4,8 @@ python scripts/study.py configs/studies/feedback_types.py        # --quick: 4 se
 
 What it had found was withdrawn on 2026-11-27 (docs/studies.md); in full it is to be run again.
 
-The claims at equal proxy were stated after gold at the end of the run had been seen; those about the
-end before. A fourth of them, that comparisons bring gold above 0, was taken out after it.
+The claims at equal proxy were stated after gold at the end of the run had been seen; those about
+the end before. A fourth of them, that comparisons bring gold above 0, was taken out after it.
 """
 
 from rlhf_jax import laptop

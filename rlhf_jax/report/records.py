@@ -9,7 +9,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from rlhf_jax import metrics as logs
 from rlhf_jax.config import ConfigError
 
 
@@ -227,6 +226,8 @@ def _samples(path: Path, notes: list[str]) -> Iterator[Sample]:
 def _refuse_damaged(run_directory: Path, metadata: dict[str, Any]) -> None:
     """Raises `ConfigError` where the logs of a finished run are not what it wrote."""
     if metadata.get("finished") and metadata.get("logs"):
+        from rlhf_jax import metrics as logs  # here: a study is read and checked without JAX
+
         try:
             logs.check(run_directory, metadata["logs"])
         except (OSError, ValueError, KeyError, TypeError) as problem:

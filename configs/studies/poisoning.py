@@ -132,5 +132,7 @@ study = Study(
     ),
     compare_with="Rando & Tramèr 2023 (arXiv 2311.14455): 0.5 % of poisoned data turns the reward "
     "model; at least 5 % is needed to survive PPO.",
-    quick=Quick(seeds=4, points=(0, 4), arms=("plain",), settings={"ppo.iterations": 40}),
+    quick=Quick(
+        seeds=4, points=(0, 4), arms=("plain", "reliability"), settings={"ppo.iterations": 40}
+    ),
 )

@@ -263,7 +263,8 @@ def markdown(said: Answer, command: str) -> str:
     lines += ["", method(study.seeds), "", *(f"{n}\n" for n in said.analysis.notes)]
     lines += [tables.markdown(t) for t in result_tables(results, said.analysis)]
     lines += [f"{note}\n" for note in (tables.FAR_OUT, *_notes(said.judged, study))]
-    lines += [f"Arms besides what they name: {' '.join(unequal(results))}", ""]
+    apart = unequal(results)
+    lines += [f"Arms besides what they name: {' '.join(apart)}", ""] if apart else []
     lines += [f"Compared with: {study.compare_with}", ""] if study.compare_with else []
     lines += [tables.markdown(tables.setting_table(study))]
     lines += [f"Cost: {' '.join(sentences(said.bill))}", "", f"    {command}", ""]

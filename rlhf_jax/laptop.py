@@ -27,7 +27,7 @@ def reward(**more: Any) -> Reward:
 
 
 def ppo(iterations: int = 60, **more: Any) -> PPO:
-    """Two epochs an iteration and a KL weight that keeps gold from falling."""
+    """Two epochs an iteration, held to the reference by 0.3 deviations a nat."""
     own: dict[str, Any] = {"iterations": iterations, "epochs": 2, "kl_weight": 0.3}
     return PPO(**(own | more))
 

@@ -90,7 +90,12 @@ def _sizes(config: Config, world: World, asked: Kind) -> Sizes:
             f"world.name = {config.world.name}"
         )
     answers = collect.rows_per_round(config.collect, asked)
-    fitted = _split(config, asked, 1).fitted.size
+    fitted, share = _split(config, asked, 1).fitted.size, config.reward.held_back
+    if config.reward.kind != "gold" and share and fitted == answers:
+        raise ConfigError(
+            f"reward.held_back = {share:g} of the {answers // config.collect.repeats} items of a "
+            "round is none: collect more, or set it to 0 and make all reward.steps"
+        )
     if config.reward.kind != "gold" and config.reward.batch > fitted:
         raise ConfigError(
             f"reward.batch = {config.reward.batch} is more than the {fitted} answers that "

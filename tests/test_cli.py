@@ -25,7 +25,7 @@ config = Config(
     model=Model(width=16, layers=1, heads=2, kv_heads=1, mlp=16),
     pretrain=Pretrain(epochs=1, batch=4),
     collect=Collect(budget=16),
-    reward=Reward(steps=4, look=4, batch=8),
+    reward=Reward(steps=4, look=4, batch=8, held_back=0.0),
     ppo=PPO(iterations=1, batch=4),
     evaluate=Evaluate(samples=8, shown=2),
 )

@@ -104,6 +104,12 @@ def test_a_batch_that_the_budget_does_not_buy_is_named():
     )
 
 
+def test_a_budget_of_which_nothing_can_be_held_back_is_refused():
+    config = dataclasses.replace(TINY, collect=Collect(budget=16), reward=Reward(batch=8))
+    with pytest.raises(ConfigError, match=r"held_back = 0\.1 of the 8 items of a round is none"):
+        pipeline.build(config, jax.devices()[:1])
+
+
 def test_compiled_programs_are_shared_where_only_floats_seeds_and_how_models_are_joined_differ():
     one = dataclasses.replace(TINY, seeds=4)
     more = [

@@ -123,5 +123,5 @@ study = Study(
     ),
     compare_with="Coste et al. 2023 (arXiv 2310.02743): 25 % label noise makes over-optimisation "
     "worse. Gao et al. 2022 (arXiv 2210.10760): gold rises with the number of comparisons.",
-    quick=Quick(seeds=4, points=(0, 2), arms=("plain", "rate-known")),
+    quick=Quick(seeds=4, points=(0, 2), arms=("plain", "rate-known", "half-the-answers")),
 )

@@ -33,8 +33,8 @@ def arm(**reward: object) -> laptop.Config:
 
 def smaller(record: Record) -> np.ndarray:
     """Share of the people whom EM counts to the smaller group; NaN where there is one reward."""
-    found = record.metrics.get(("reward", "mixture/share"))
-    if found is None:
+    found = record.metrics.get(("measure", "reward/share"))
+    if found is None or record.config["reward.kind"] != "mixture":
         return np.full(record.metrics["evaluate", "eval/gold_sampled"].values.shape[1], np.nan)
     return found.values[-1].min(axis=-1)
 

@@ -16,7 +16,6 @@ from rlhf_jax import laptop
 from rlhf_jax.config import Human
 from rlhf_jax.expectations import Differs
 from rlhf_jax.report.records import Record
-from rlhf_jax.studies.metrics import gold_at_proxy, kl_wasted
 from rlhf_jax.study import Axis, Metric, Quick, Study
 
 
@@ -48,8 +47,6 @@ def against_nobody(metric: str, share: float, by: float, **said: Any) -> Differs
 FOOLED = lost("measure", "reward/accuracy_gold", "reward/accuracy_triggered")
 TURNED = lost("evaluate", "eval/gold_sampled", "eval/gold_triggered")
 GOLD = "gold model's rating"
-NEAR = 0.5
-"""Deviations of the proxy: a policy that is held at a nat a deviation goes little further."""
 FEW = "Rando & Tramèr 2023: 0.5 % is enough"
 SOME = "Rando & Tramèr 2023: 5 % survives PPO"
 
@@ -81,8 +78,6 @@ study = Study(
             better="lower",
             derive=TURNED,
         ),
-        gold_at_proxy(NEAR, GOLD),
-        kl_wasted(NEAR),
         Metric("gold", "gold without the trigger", GOLD),
         Metric("gold triggered", "gold with it", GOLD, metric="eval/gold_triggered"),
         Metric(

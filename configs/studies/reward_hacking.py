@@ -225,7 +225,7 @@ study = Study(
     "and uncertainty-weighted ensembles remove the decline of best-of-n.",
     quick=Quick(
         seeds=4,
-        arms=(SINGLE, proxy_name(32, 8192), "kl-0.1"),
+        arms=(SINGLE, proxy_name(8, 2048), proxy_name(32, 8192), "kl-0.1"),
         settings={"ppo.iterations": 40},
     ),
 )

@@ -209,6 +209,8 @@ def kernel(model: Scalar, score: Score, world: World, hparams: Evaluate) -> Kern
         every = Side(world.ratings[held_out], second, raw)
         a, b = (jax.tree.map(lambda leaf, i=i: leaf[pairs[i]], every) for i in (0, 1))
         metrics = agreement(a, b, given.human)
+        if panel.log_prior.shape[0] > 1:
+            metrics["reward/share"] = jnp.exp(panel.log_prior)
         ones = jnp.ones(scores.shape)
         length = jnp.sum(rows.mask, axis=1).astype(jnp.float32)
         metrics["reward/accuracy_gold"] = pair_accuracy(scores, gold, pairs)

@@ -38,7 +38,7 @@ class Fit(NamedTuple):
     idle: Array
     """int32: looks in a row that were the best of no member"""
     said: Metrics
-    """of the last look that was made"""
+    """Of the last look that was made: of its parameters, not of the best ones."""
 
 
 class Split(NamedTuple):
@@ -131,6 +131,7 @@ def kernel(fit: Kernel, loss: Loss, split: Split, patience: int, example: Any) -
         idle = jnp.where(jnp.any(better), 0, state.idle + 1)
         metrics["reward/steps"] = jnp.mean(best.steps.astype(jnp.float32))
         metrics["reward/steps_made"] = jnp.max(steps).astype(jnp.float32)
+        metrics["reward/idle"] = idle.astype(jnp.float32)
         return Fit(members, best, idle, metrics), metrics
 
     def step(state: Fit, batch: tuple[Any, Array]) -> tuple[Fit, Metrics]:

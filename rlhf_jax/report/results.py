@@ -63,7 +63,7 @@ def quantities(record: Record) -> tuple[Quantity, ...]:
         Quantity(GREEDY, "Gold, greedy", record.gold_unit, False),
         Quantity(PROXY, "Proxy, sampled", "deviations of the reference policy", False),
         Quantity(KL, "KL from the reference", "nats per response", False),
-        Quantity(WASTED, "KL beyond the exact optimum's, at most", "nats per response", False),
+        Quantity(WASTED, "KL beyond the exact optimum's, about", "nats per response", False),
         Quantity(NONWORDS, "Non-words", "share of samples", True),
         Quantity(DISTINCT, "Distinct responses", "share of samples", True),
     )

@@ -50,12 +50,12 @@ def parse(arguments: Sequence[str], folder: Path) -> Asked:
     studies = [read(path) for path in files]
     if given.quick:
         studies = [quickened(s) for s in studies]
-    if given.fresh:
-        studies = [fresh(s) for s in studies]
     if given.shuffled:
         studies = [shuffled(s) for s in studies]
     if given.seeds:
         studies = [dataclasses.replace(s, seeds=given.seeds) for s in studies]
+    if given.fresh:
+        studies = [fresh(s) for s in studies]
     for study in studies:
         if given.only and given.only not in study.arms:
             raise ConfigError(

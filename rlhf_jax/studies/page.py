@@ -122,7 +122,7 @@ RULE = (
     "A verdict is about one number a seed, and two tests must agree: Student's t of the mean, and "
     "the sign test, which asks whether a claim holds in more than half of all seeds and is right "
     "for seeds of any distribution. Supported: the data would be this favourable with probability "
-    "≤ 2.5 % were the claim false, by either test; not supported: this unfavourable with "
+    "≤ 2.5 % were the claim false, by both tests; not supported: this unfavourable with "
     "probability ≤ 2.5 % were it true; inconclusive otherwise. No p is below 2⁻ⁿ, that of n seeds "
     "which all agree. Primary claims are adjusted together (Holm). All others are exploratory: "
     "their p is as if each had been asked alone, and so are all intervals. Claims stated after "

@@ -75,11 +75,12 @@ def _sampled(record: Record) -> np.ndarray:
 
 def _capped(record: Record) -> np.ndarray:
     """1 where the last round's fit was ended by `reward.steps`, not by the answers held back."""
-    made = _over_rounds("reward", "reward/steps_made", last=True)(record)
-    best = _over_rounds("reward", "reward/steps", last=True)(record)
-    look, cap = record.config["reward.look"], record.config["reward.steps"]
-    patient = best + look * record.config["reward.patience"] <= made
-    return np.where(np.isnan(made), np.nan, (made >= cap) & ~patient)
+    made, idle = (
+        _over_rounds("reward", f"reward/{name}", last=True)(record)
+        for name in ("steps_made", "idle")
+    )
+    over = (made >= record.config["reward.steps"]) & (idle < record.config["reward.patience"])
+    return np.where(np.isnan(made), np.nan, over)
 
 
 QUANTITIES = (

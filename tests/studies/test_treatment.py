@@ -52,7 +52,7 @@ def test_a_fit_that_used_all_its_steps_and_was_not_idle_was_ended_by_the_cap():
     run = record(
         config,
         reward__reward_of_steps_made=[[[320, 320]]],
-        reward__reward_of_steps=[[[288, 256]]],
+        reward__reward_of_idle=[[[1, 2]]],
     )
     assert quantity("fits that the cap ended").read(run).tolist() == [1.0, 0.0]
 

@@ -32,6 +32,7 @@ class Curve(NamedTuple):
 PRETRAIN = (Curve("pretrain", "loss/nll", "Pretraining loss", "nats per token"),)
 REWARD = (
     Curve("reward", "loss/reward", "Reward loss", "nats per answer"),
+    Curve("reward", "loss/reward_held_back", "Loss of answers held back", "nats per answer"),
     Curve("reward", "train/accuracy", "Reward accuracy in training", "share of pairs"),
 )
 

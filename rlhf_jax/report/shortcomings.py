@@ -121,6 +121,25 @@ def under_the_ceiling(record: Record, result: Result) -> str | None:
     )
 
 
+def cap_ended_the_fit(record: Record, result: Result) -> str | None:
+    """In the last round, while answers held back still said that more steps help."""
+    found = []
+    for name in ("steps_made", "idle"):
+        series = record.metrics.get(("reward", f"reward/{name}"))
+        if series is None or not record.config.get("reward.held_back"):
+            return None
+        found.append(series.at(int(series.rounds.max()), result.point))
+    made, idle = found
+    cap, patience = record.config["reward.steps"], record.config["reward.patience"]
+    capped = int(((made >= cap) & (idle < patience)).sum())
+    if not capped:
+        return None
+    return (
+        f"The reward model was still getting better when its {cap} steps were over, for {capped} "
+        f"of {plural(len(made), 'seed')}: more reward.steps would fit it better."
+    )
+
+
 _LOGISTIC = ("one", "mixture")
 """Kinds of reward whose differences are logits of a comparison."""
 
@@ -186,6 +205,7 @@ POINT_RULES: tuple[Rule, ...] = (
     objective_fell,
     seeds_that_lost,
     under_the_ceiling,
+    cap_ended_the_fit,
     miscalibrated,
     non_words,
     narrowing,

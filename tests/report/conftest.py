@@ -43,7 +43,8 @@ def _metrics(members: int, rounds: int, change: np.ndarray) -> Rows:
     evaluate(0)
     for r in range(rounds):
         for step in range(8):
-            add("reward", r, step, loss__reward=0.7 - own, train__accuracy=0.6 + own)
+            loss = {"loss__reward": 0.7 - own, "loss__reward_held_back": 0.72 - own}
+            add("reward", r, step, train__accuracy=0.6 + own, **loss)
         add(
             "measure", r, 0,
             reward__accuracy_heldout=0.82 + 0.1 * own,

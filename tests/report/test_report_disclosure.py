@@ -108,26 +108,41 @@ def test_each_rule_speaks_of_its_own_failure_only(make_run, edit_rows, rule, edi
     assert set(said(run)) == {rule}
 
 
+def test_a_fit_that_the_cap_ended_is_said(make_run):
+    run = make_run()
+    set_config(run, reward__steps=64, reward__held_back=0.1, reward__patience=2)
+    path = run / "metrics.jsonl"
+    looks = [
+        {"stage": "reward", "round": 1, "step": step - 1, "reward/steps_made": [float(step)] * 8,
+         "reward/idle": [0.0] * 3 + [1.0] * 2 + [2.0] * 3}
+        for step in (32, 64)
+    ]  # fmt: skip
+    path.write_text(path.read_text() + "".join(json.dumps(row) + "\n" for row in looks))
+    assert "its 64 steps were over, for 5 of 8 seeds" in said(run)["cap_ended_the_fit"]
+    set_config(run, reward__steps=128)
+    assert "cap_ended_the_fit" not in said(run)
+
+
 def test_an_objective_that_ends_below_where_it_began_is_said(make_run, edit_rows):
     run = make_run()
 
-    def fall(row):
-        if row["stage"] == "policy":
-            # The first round loses what the second, which is the last, does not.
-            down = row["step"] if row["round"] == 1 else -row["step"]
-            row["objective/rlhf_reward"] = [0.5 - 0.1 * down + 0.01 * s for s in range(8)]
-        return row
+    def falls_in(round_):
+        def edit(row):
+            if row["stage"] == "policy":
+                down = row["step"] if row["round"] == round_ else -row["step"]
+                row["objective/rlhf_reward"] = [0.5 - 0.1 * down + 0.01 * s for s in range(8)]
+            return row
 
-    edit_rows(run, fall)
+        return edit
+
+    edit_rows(run, falls_in(1))
     found = said(run)
     assert set(found) == {"objective_fell"}
     steps = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
     last = max(row["step"] for row in steps if row["stage"] == "policy" and row["round"] == 1)
     assert f"changed by −{0.1 * last:.2f}" in found["objective_fell"]
-    edit_rows(
-        run, lambda row: {**row, "round": 1 - row["round"]} if row["stage"] == "policy" else row
-    )
-    assert said(run) == {}
+    edit_rows(run, falls_in(0))
+    assert said(run) == {}  # the last round counts
 
 
 def test_what_limits_a_run_is_said_even_when_its_numbers_are_good(make_run):

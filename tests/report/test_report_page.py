@@ -126,7 +126,7 @@ def test_equal_samples_are_one_row_with_their_count_and_non_words_are_marked(mak
 def test_a_full_run_leaves_nothing_out(make_run):
     text, page = written(make_run())
     assert "Left out" not in text
-    assert page.tags.count("svg") == 13
+    assert page.tags.count("svg") == 14
 
 
 @pytest.mark.parametrize("stage", ["pretrain", "reward", "measure", "policy", "evaluate"])
@@ -137,10 +137,10 @@ def test_a_stage_that_never_ran_is_left_out_and_said(make_run, edit_rows, stage)
     if stage == "evaluate":
         assert "it was stopped early" in text
         assert "Unfinished: evaluated after 0 of 2 rounds" in text
-        assert page.tags.count("svg") == 13
+        assert page.tags.count("svg") == 14
     else:
         assert "Left out." in text
-        assert page.tags.count("svg") < 13
+        assert page.tags.count("svg") < 14
     missing = json.loads((run / "disclosure.json").read_text(encoding="utf-8"))["missing"]
     assert bool(missing) == (stage != "evaluate")
     Console(width=80, quiet=True).print(summary_table(run))

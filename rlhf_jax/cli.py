@@ -61,19 +61,21 @@ def override(config: Config, arguments: Sequence[str], prog: str) -> Config:
     """`config` with the fields that the arguments name. Raises `ConfigError` in one line."""
     import tyro
 
+    switches = (tyro.conf.FlagConversionOff,)
+    return understood(Config, arguments, prog=prog, default=config, config=switches)
+
+
+def understood(kind: Any, arguments: Sequence[str], **described: Any) -> Any:
+    """`tyro.cli`, but what is wrong with the arguments is a `ConfigError` in one line."""
+    import tyro
+
     wide = os.environ.get("COLUMNS")
     said = io.StringIO()
     try:
         if not {"-h", "--help"} & set(arguments):
             os.environ["COLUMNS"] = "1000"  # one line a sentence, whatever the terminal
         with contextlib.redirect_stderr(said):
-            return tyro.cli(
-                Config,
-                default=config,
-                args=list(arguments),
-                prog=prog,
-                config=(tyro.conf.FlagConversionOff,),
-            )
+            return tyro.cli(kind, args=list(arguments), **described)
     except SystemExit as stop:
         if not stop.code:
             raise
@@ -124,6 +126,23 @@ def process(work: Callable[[list[str]], None]) -> NoReturn:
     sys.exit(code)
 
 
+def answer(work: Callable[[list[str]], None]) -> NoReturn:
+    """`main` for a short process of which standard output is the result.
+
+    Nobody need read it to the end, but where it cannot be written that is an error. Ctrl-C
+    stops it at once, for there is nothing to save.
+    """
+    streams.guard()
+    code = main(work, sys.argv[1:])
+    sys.stdout.flush()
+    lost = getattr(sys.stdout, "lost", None)
+    if code == 0 and lost is not None and lost.errno != errno.EPIPE:
+        print(f"error: standard output: {lost.strerror}", file=sys.stderr)
+        code = FAILED
+    sys.stderr.flush()
+    sys.exit(code)
+
+
 def main(work: Callable[[list[str]], None], arguments: Sequence[str]) -> int:
     """Runs `work` and turns what goes wrong into one line and an exit code.
 
@@ -142,7 +161,7 @@ def main(work: Callable[[list[str]], None], arguments: Sequence[str]) -> int:
         print(" ".join(str(stop).split()), file=sys.stderr)
         return 128 + (signals.asked() or signal.SIGINT)
     except KeyboardInterrupt:
-        print("stopped; the last checkpoint is kept", file=sys.stderr)
+        print("stopped", file=sys.stderr)
         return 128 + signal.SIGINT
     except Exception as problem:
         if debug:

@@ -13,11 +13,8 @@ the command (exit code 2) unless `--on-error skip`. What is odd about the others
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
-import io
 import json
-import os
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -204,27 +201,8 @@ def run_formats() -> None:
         print(f"{f.name:<24} {held}\n{'':<24} {f.about}")
 
 
-def parse(arguments: list[str]) -> Command:
-    """Arguments → a command; what is wrong with them is a `ConfigError` in one line."""
-    wide, said = os.environ.get("COLUMNS"), io.StringIO()
-    asked = {"-h", "--help"} & set(arguments)
-    try:
-        if not asked:
-            os.environ["COLUMNS"] = "1000"  # one line a sentence, whatever the terminal
-        with contextlib.redirect_stderr(said):
-            return tyro.cli(Command, args=arguments, description=__doc__, prog=PROG)  # type: ignore[arg-type]
-    except SystemExit as stop:
-        if not stop.code:
-            raise
-        raise ConfigError(cli._sentence(said.getvalue())) from None
-    finally:
-        if not asked:
-            os.environ.pop("COLUMNS")
-            os.environ |= {} if wide is None else {"COLUMNS": wide}
-
-
 def work(arguments: list[str]) -> None:
-    command = parse(arguments)
+    command = cli.understood(Command, arguments, description=__doc__, prog=PROG)
     if isinstance(command, Import):
         run_import(command)
     elif isinstance(command, Export):
@@ -236,4 +214,4 @@ def work(arguments: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(cli.main(work, sys.argv[1:]))
+    cli.answer(work)

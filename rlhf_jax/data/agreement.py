@@ -170,7 +170,7 @@ def _zero_one(ends: np.ndarray, size: int) -> sparse.csr_array:
 def _pieces(d: sparse.csr_array) -> Iterator[slice]:
     """Rows of which D² is made a piece at a time, in bounded memory."""
     done = np.cumsum(d @ np.diff(d.indptr))
-    cuts = np.searchsorted(done, np.arange(WEDGES, done[-1], WEDGES)) if len(done) else []
+    cuts = np.searchsorted(done, np.arange(WEDGES, done[-1:].sum(), WEDGES))
     edges = np.unique([0, *cuts, len(done)]).tolist()
     yield from (slice(*e) for e in itertools.pairwise(edges))
 

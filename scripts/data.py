@@ -141,22 +141,21 @@ def run_import(command: Import) -> None:
 
 
 def run_export(command: Export) -> None:
-    from rlhf_jax.data.convert import format_named, write_rows
+    from rlhf_jax.data.convert import Outcome, format_named, stream_records
     from rlhf_jax.data.files import write_records
     from rlhf_jax.data.formats import Options, ukpconvarg1
 
     options, to = options_of(command), format_named(command.to)
-    rows = list(load(command, options))
+    rows, outcome = load(command, options), Outcome()
+    texts: dict[str, str] = {}
     if to is ukpconvarg1.FORMAT:
-        texts = ukpconvarg1.arguments(rows)
-        options = Options(options.fields, texts)
-    result = write_rows(rows, to, options, command.on_error)
-    for refused in result.refused:
-        say(f"refused answer {refused.row}: {refused.reason}")
-    for name, count in result.lost.most_common():
+        rows, options = ukpconvarg1.gathered(rows, texts), Options(options.fields, texts)
+    refuse = lambda r: say(f"refused answer {r.row}: {r.reason}")
+    records = stream_records(rows, to, options, command.on_error, outcome, refuse)
+    write_records(command.out, records, as_list=to.as_list)
+    for name, count in outcome.lost.most_common():
         say(f"lost: '{name}' of {count} answers has no place in {to.name}")
-    say(f"{to.name}: {len(result.records)} records, {len(result.refused)} answers refused")
-    write_records(command.out, list(result.records), as_list=to.as_list)
+    say(f"{to.name}: {outcome.records} records, {outcome.refused} answers refused")
     print(command.out)
     if to is ukpconvarg1.FORMAT:
         second = command.out.with_name("arguments_of_" + command.out.name)

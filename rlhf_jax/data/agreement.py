@@ -144,6 +144,7 @@ def cyclic_triples(
       label: [J] P(the first is better)
     """
     votes = (label != 0.5) & (first != second)
+    votes[votes] = _frequent(where[votes], 3)
     columns = [c[votes] for c in (where, first, second)]
     one, number = grouped(*columns)
     lead = np.bincount(number, np.where(label[votes] > 0.5, 1.0, -1.0), minlength=len(one))
@@ -160,6 +161,12 @@ def cyclic_triples(
         triples += int((d[rows] @ d).multiply(d[rows]).sum())
         cyclic += int((f[rows] @ f).multiply(b[rows]).sum() + (b[rows] @ b).multiply(f[rows]).sum())
     return Cycles(triples, cyclic)
+
+
+def _frequent(x: np.ndarray, least: int) -> np.ndarray:
+    """[J] bool: is this value of [J] there at least so often?"""
+    _, number, often = np.unique(x, return_inverse=True, return_counts=True)
+    return often[number] >= least
 
 
 def _zero_one(ends: np.ndarray, size: int) -> sparse.csr_array:

@@ -146,7 +146,7 @@ def test_ctrl_c_stops_at_once_and_leaves_no_half_of_a_file(tmp_path):
     out = tmp_path / "out.jsonl"
     export = ["export", str(tmp_path / "rows.jsonl"), "--format", "rows", "--to", "hh_rlhf"]
     process = started("RUN", *export, "--out", str(out))
-    with (tmp_path / "rows.jsonl").open("w") as pipe:  # waits until the script opens it
+    with (tmp_path / "rows.jsonl").open("w"):  # waits until the script opens it
         process.send_signal(signal.SIGINT)
         assert process.communicate(timeout=60) == ("", "stopped\n")
     assert process.returncode == 130

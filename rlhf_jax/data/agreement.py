@@ -133,9 +133,9 @@ def cyclic_triples(
 ) -> Cycles:
     """Condorcet cycles among majority votes, per prompt; ties are no votes.
 
-    Let every pair point from the sample that is in fewer pairs to the other, F and B be the 0/1
-    matrices of pairs whose tail wins and whose head wins, D = F + B. There are Σ D ∘ D² triples
-    with three winners, Σ (B ∘ F² + F ∘ B²) of them cyclic. No sample points to more than √(2 |D|)
+    Let every pair point from the sample that is in fewer pairs to the other, T and H be the 0/1
+    matrices of pairs whose tail wins and whose head wins, D = T + H. There are Σ D ∘ D² triples
+    with three winners, Σ (H ∘ T² + T ∘ H²) of them cyclic. No sample points to more than √(2 |D|)
     others (Chiba & Nishizeki 1985), so |D| pairs cost no more than |D|^1.5, and a sample with
     which all others were compared costs nothing.
 
@@ -143,8 +143,8 @@ def cyclic_triples(
       where, first, second: [J] int64, prompt and the two samples, a pair always in one order.
       label: [J] P(the first is better)
     """
-    votes = (label != 0.5) & (first != second)
-    votes[votes] = _frequent(where[votes], 3)
+    _, number, often = np.unique(where, return_inverse=True, return_counts=True)
+    votes = (label != 0.5) & (first != second) & (often[number] >= 3)
     columns = [c[votes] for c in (where, first, second)]
     one, number = grouped(*columns)
     lead = np.bincount(number, np.where(label[votes] > 0.5, 1.0, -1.0), minlength=len(one))
@@ -154,19 +154,13 @@ def cyclic_triples(
     a, b = rank[sample].reshape(2, -1)
     tail_wins = (lead[lead != 0] > 0) == (a < b)
     ends = np.stack([np.minimum(a, b), np.maximum(a, b)])
-    f, b = (_zero_one(ends[:, kept], len(rank)) for kept in (tail_wins, ~tail_wins))
-    d = f + b
+    t, h = (_zero_one(ends[:, kept], len(rank)) for kept in (tail_wins, ~tail_wins))
+    d = t + h
     triples = cyclic = 0
     for rows in _pieces(d):
         triples += int((d[rows] @ d).multiply(d[rows]).sum())
-        cyclic += int((f[rows] @ f).multiply(b[rows]).sum() + (b[rows] @ b).multiply(f[rows]).sum())
+        cyclic += int((t[rows] @ t).multiply(h[rows]).sum() + (h[rows] @ h).multiply(t[rows]).sum())
     return Cycles(triples, cyclic)
-
-
-def _frequent(x: np.ndarray, least: int) -> np.ndarray:
-    """[J] bool: is this value of [J] there at least so often?"""
-    _, number, often = np.unique(x, return_inverse=True, return_counts=True)
-    return often[number] >= least
 
 
 def _zero_one(ends: np.ndarray, size: int) -> sparse.csr_array:

@@ -92,6 +92,12 @@ def say(line: str) -> None:
     print(line, file=sys.stderr)
 
 
+def name(written: Path) -> None:
+    """On stdout, unless the file went there itself."""
+    if written.is_file():
+        print(written)
+
+
 def options_of(command: Input) -> Options:
     from rlhf_jax.data.convert import load_arguments
     from rlhf_jax.data.formats import Options
@@ -132,7 +138,7 @@ def run_import(command: Import) -> None:
     rows = load(command, options)
     if command.out.name.endswith((".jsonl", ".jsonl.gz")):
         write_records(command.out, (FORMATS["rows"].write([r], options) for r in rows))
-        print(command.out)
+        name(command.out)
         return
     from rlhf_jax.data.builders import build
 
@@ -153,14 +159,14 @@ def run_export(command: Export) -> None:
     refuse = lambda r: say(f"refused answer {r.row}: {r.reason}")
     records = stream_records(rows, to, options, command.on_error, outcome, refuse)
     write_records(command.out, records, as_list=to.as_list)
-    for name, count in outcome.lost.most_common():
-        say(f"lost: '{name}' of {count} answers has no place in {to.name}")
+    for field, count in outcome.lost.most_common():
+        say(f"lost: '{field}' of {count} answers has no place in {to.name}")
     say(f"{to.name}: {outcome.records} records, {outcome.refused} answers refused")
-    print(command.out)
+    name(command.out)
     if to is ukpconvarg1.FORMAT:
         second = command.out.with_name("arguments_of_" + command.out.name)
         write_records(second, [texts])
-        print(second)
+        name(second)
 
 
 def run_stats(command: Stats) -> None:

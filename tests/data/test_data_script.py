@@ -141,6 +141,12 @@ def test_nobody_need_read_the_result_but_a_full_disk_is_an_error(shell, code, sa
     assert (process.returncode, err) == (code, said)
 
 
+def test_records_can_be_written_to_a_pipe_and_nothing_else_is(pairs):
+    export = ["export", str(pairs), "--to", "trl_preference", "--out", "/dev/stdout"]
+    out, _ = started("RUN | cat", *export).communicate(timeout=60)
+    assert [json.loads(line) for line in out.splitlines()] == ROWS
+
+
 def test_ctrl_c_stops_at_once_and_leaves_no_half_of_a_file(tmp_path):
     os.mkfifo(tmp_path / "rows.jsonl")
     out = tmp_path / "out.jsonl"

@@ -10,6 +10,7 @@ import contextlib
 import errno
 import io
 import os
+import re
 import shlex
 import signal
 import sys
@@ -98,6 +99,9 @@ def _sentence(panel: str) -> str:
     body = [line for line in body if not line.startswith("For full helptext")]
     if not body:
         return "the arguments cannot be read"
+    if body[0].startswith("Missing from"):
+        missing = [line for line in body[1:] if re.match(r"--|[A-Z|_-]+$", line)]
+        return f"{body[0]} {', '.join(missing)}"
     hint = next((i for i, line in enumerate(body) if line.startswith("Perhaps you meant")), None)
     if hint is not None and hint + 1 < len(body):
         return f"{body[0]} (did you mean {body[hint + 1].split()[0]}?)"

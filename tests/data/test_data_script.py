@@ -85,6 +85,12 @@ def test_an_error_is_one_line_on_stderr_and_exit_code_2(script, tmp_path, capsys
     assert "No such file" in capsys.readouterr().err
 
 
+def test_what_is_missing_is_named(script, capsys):
+    assert script(["export"]) == 2
+    said = capsys.readouterr().err
+    assert said == "error: Missing from scripts/data.py export: PATH, --out PATH, --to STR\n"
+
+
 def test_debug_shows_the_traceback(script, tmp_path):
     with pytest.raises(ConfigError, match="No such file"):
         script(["stats", str(tmp_path / "absent"), "--debug"])

@@ -10,6 +10,7 @@ import contextlib
 import errno
 import io
 import os
+import re
 import shlex
 import signal
 import sys
@@ -61,19 +62,21 @@ def override(config: Config, arguments: Sequence[str], prog: str) -> Config:
     """`config` with the fields that the arguments name. Raises `ConfigError` in one line."""
     import tyro
 
+    switches = (tyro.conf.FlagConversionOff,)
+    return understood(Config, arguments, prog=prog, default=config, config=switches)
+
+
+def understood(kind: Any, arguments: Sequence[str], **described: Any) -> Any:
+    """`tyro.cli`, but what is wrong with the arguments is a `ConfigError` in one line."""
+    import tyro
+
     wide = os.environ.get("COLUMNS")
     said = io.StringIO()
     try:
         if not {"-h", "--help"} & set(arguments):
             os.environ["COLUMNS"] = "1000"  # one line a sentence, whatever the terminal
         with contextlib.redirect_stderr(said):
-            return tyro.cli(
-                Config,
-                default=config,
-                args=list(arguments),
-                prog=prog,
-                config=(tyro.conf.FlagConversionOff,),
-            )
+            return tyro.cli(kind, args=list(arguments), **described)
     except SystemExit as stop:
         if not stop.code:
             raise
@@ -96,6 +99,9 @@ def _sentence(panel: str) -> str:
     body = [line for line in body if not line.startswith("For full helptext")]
     if not body:
         return "the arguments cannot be read"
+    if body[0].startswith("Missing from"):
+        missing = [line for line in body[1:] if re.match(r"--|[A-Z|_-]+$", line)]
+        return f"{body[0]} {', '.join(missing)}"
     hint = next((i for i, line in enumerate(body) if line.startswith("Perhaps you meant")), None)
     if hint is not None and hint + 1 < len(body):
         return f"{body[0]} (did you mean {body[hint + 1].split()[0]}?)"
@@ -124,6 +130,23 @@ def process(work: Callable[[list[str]], None]) -> NoReturn:
     sys.exit(code)
 
 
+def answer(work: Callable[[list[str]], None]) -> NoReturn:
+    """`main` for a short process of which standard output is the result.
+
+    Nobody need read it to the end, but where it cannot be written that is an error. Ctrl-C
+    stops it at once, for there is nothing to save.
+    """
+    streams.guard()
+    code = main(work, sys.argv[1:])
+    sys.stdout.flush()
+    lost = getattr(sys.stdout, "lost", None)
+    if code == 0 and lost is not None and lost.errno != errno.EPIPE:
+        print(f"error: standard output: {lost.strerror}", file=sys.stderr)
+        code = FAILED
+    sys.stderr.flush()
+    sys.exit(code)
+
+
 def main(work: Callable[[list[str]], None], arguments: Sequence[str]) -> int:
     """Runs `work` and turns what goes wrong into one line and an exit code.
 
@@ -142,7 +165,7 @@ def main(work: Callable[[list[str]], None], arguments: Sequence[str]) -> int:
         print(" ".join(str(stop).split()), file=sys.stderr)
         return 128 + (signals.asked() or signal.SIGINT)
     except KeyboardInterrupt:
-        print("stopped; the last checkpoint is kept", file=sys.stderr)
+        print("stopped", file=sys.stderr)
         return 128 + signal.SIGINT
     except Exception as problem:
         if debug:

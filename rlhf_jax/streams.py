@@ -17,24 +17,27 @@ class Courtesy(io.TextIOBase):
 
     def __init__(self, stream: TextIO | None) -> None:
         self._stream = stream
+        self.lost: OSError | None = None
+        """Why nothing is written any more, if the system said"""
 
     def write(self, text: str) -> int:
         try:
             if self._stream is not None:
                 self._stream.write(text)
-        except (OSError, ValueError):  # ValueError: it was closed
-            self._lose()
+        except (OSError, ValueError) as problem:  # ValueError: it was closed
+            self._lose(problem)
         return len(text)
 
     def flush(self) -> None:
         try:
             if self._stream is not None:
                 self._stream.flush()
-        except (OSError, ValueError):
-            self._lose()
+        except (OSError, ValueError) as problem:
+            self._lose(problem)
 
-    def _lose(self) -> None:
+    def _lose(self, problem: OSError | ValueError) -> None:
         """What still waits in its buffer goes nowhere, or Python's end would complain of it."""
+        self.lost = problem if isinstance(problem, OSError) else None
         lost, self._stream = self._stream, None
         with contextlib.suppress(OSError, ValueError):
             nothing = os.open(os.devnull, os.O_WRONLY)

@@ -13,11 +13,8 @@ the command (exit code 2) unless `--on-error skip`. What is odd about the others
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
-import io
 import json
-import os
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -95,6 +92,12 @@ def say(line: str) -> None:
     print(line, file=sys.stderr)
 
 
+def name(written: Path) -> None:
+    """On stdout, unless the file went there itself."""
+    if written.is_file():
+        print(written)
+
+
 def options_of(command: Input) -> Options:
     from rlhf_jax.data.convert import load_arguments
     from rlhf_jax.data.formats import Options
@@ -135,7 +138,7 @@ def run_import(command: Import) -> None:
     rows = load(command, options)
     if command.out.name.endswith((".jsonl", ".jsonl.gz")):
         write_records(command.out, (FORMATS["rows"].write([r], options) for r in rows))
-        print(command.out)
+        name(command.out)
         return
     from rlhf_jax.data.builders import build
 
@@ -144,27 +147,26 @@ def run_import(command: Import) -> None:
 
 
 def run_export(command: Export) -> None:
-    from rlhf_jax.data.convert import format_named, write_rows
+    from rlhf_jax.data.convert import Outcome, format_named, stream_records
     from rlhf_jax.data.files import write_records
     from rlhf_jax.data.formats import Options, ukpconvarg1
 
     options, to = options_of(command), format_named(command.to)
-    rows = list(load(command, options))
+    rows, outcome = load(command, options), Outcome()
+    texts: dict[str, str] = {}
     if to is ukpconvarg1.FORMAT:
-        texts = ukpconvarg1.arguments(rows)
-        options = Options(options.fields, texts)
-    result = write_rows(rows, to, options, command.on_error)
-    for refused in result.refused:
-        say(f"refused answer {refused.row}: {refused.reason}")
-    for name, count in result.lost.most_common():
-        say(f"lost: '{name}' of {count} answers has no place in {to.name}")
-    say(f"{to.name}: {len(result.records)} records, {len(result.refused)} answers refused")
-    write_records(command.out, list(result.records), as_list=to.as_list)
-    print(command.out)
+        rows, options = ukpconvarg1.gathered(rows, texts), Options(options.fields, texts)
+    refuse = lambda r: say(f"refused answer {r.row}: {r.reason}")
+    records = stream_records(rows, to, options, command.on_error, outcome, refuse)
+    write_records(command.out, records, as_list=to.as_list)
+    for field, count in outcome.lost.most_common():
+        say(f"lost: '{field}' of {count} answers has no place in {to.name}")
+    say(f"{to.name}: {outcome.records} records, {outcome.refused} answers refused")
+    name(command.out)
     if to is ukpconvarg1.FORMAT:
         second = command.out.with_name("arguments_of_" + command.out.name)
         write_records(second, [texts])
-        print(second)
+        name(second)
 
 
 def run_stats(command: Stats) -> None:
@@ -204,27 +206,8 @@ def run_formats() -> None:
         print(f"{f.name:<24} {held}\n{'':<24} {f.about}")
 
 
-def parse(arguments: list[str]) -> Command:
-    """Arguments → a command; what is wrong with them is a `ConfigError` in one line."""
-    wide, said = os.environ.get("COLUMNS"), io.StringIO()
-    asked = {"-h", "--help"} & set(arguments)
-    try:
-        if not asked:
-            os.environ["COLUMNS"] = "1000"  # one line a sentence, whatever the terminal
-        with contextlib.redirect_stderr(said):
-            return tyro.cli(Command, args=arguments, description=__doc__, prog=PROG)  # type: ignore[arg-type]
-    except SystemExit as stop:
-        if not stop.code:
-            raise
-        raise ConfigError(cli._sentence(said.getvalue())) from None
-    finally:
-        if not asked:
-            os.environ.pop("COLUMNS")
-            os.environ |= {} if wide is None else {"COLUMNS": wide}
-
-
 def work(arguments: list[str]) -> None:
-    command = parse(arguments)
+    command = cli.understood(Command, arguments, description=__doc__, prog=PROG)
     if isinstance(command, Import):
         run_import(command)
     elif isinstance(command, Export):
@@ -236,4 +219,4 @@ def work(arguments: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(cli.main(work, sys.argv[1:]))
+    cli.answer(work)

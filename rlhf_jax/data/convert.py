@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
@@ -14,6 +14,7 @@ from typing import Any, Literal, NamedTuple
 from rlhf_jax.config import ConfigError
 from rlhf_jax.data.files import Malformed, Record, read_object, read_records
 from rlhf_jax.data.formats import ALL, FORMATS, Format, Options
+from rlhf_jax.data.regrouped import regrouped
 from rlhf_jax.data.rows import SAID, Comparison, Row, RowError, kind, swapped
 from rlhf_jax.data.unread import known
 
@@ -54,11 +55,23 @@ class Refused(NamedTuple):
     reason: str
 
 
+@dataclass
+class Outcome:
+    """What became of rows, filled in as they are written."""
+
+    records: int = 0
+    """Records that were made."""
+    refused: int = 0
+    """Rows that stand in none."""
+    lost: Counter[str] = field(default_factory=Counter)
+    """{field: rows in which it does not survive}, found by reading the records back."""
+
+
 class Written(NamedTuple):
     records: list[dict[str, object]]
     refused: list[Refused]
     lost: Counter[str]
-    """{field: rows in which it does not survive}, found by reading the records back."""
+    """{field: rows in which it does not survive}"""
 
 
 def format_named(name: str) -> Format:
@@ -155,23 +168,44 @@ def read_rows(path: Path, f: Format, options: Options, on_error: OnError = "fail
 
 
 def write_rows(
-    rows: Sequence[Row], f: Format, options: Options, on_error: OnError = "fail"
+    rows: Iterable[Row], f: Format, options: Options, on_error: OnError = "fail"
 ) -> Written:
-    """Rows as records of `f`. What it cannot express is listed, or fatal (`ConfigError`).
+    """All that `stream_records` gives."""
+    refused: list[Refused] = []
+    outcome = Outcome()
+    records = list(stream_records(rows, f, options, on_error, outcome, refused.append))
+    return Written(records, refused, outcome.lost)
 
-    Where a record would hold several answers and some of them cannot stand in it even alone,
-    these are refused and the others make the record.
+
+def stream_records(
+    rows: Iterable[Row],
+    f: Format,
+    options: Options,
+    on_error: OnError,
+    outcome: Outcome,
+    refuse: Callable[[Refused], None],
+) -> Iterator[dict[str, object]]:
+    """Rows as records of `f`, one after the other; `outcome` grows meanwhile.
+
+    What `f` cannot express is handed to `refuse`, or fatal (`ConfigError`). Where a record would
+    hold several answers and some of them cannot stand in it even alone, these are refused and
+    the others make the record.
     """
-    out = Written([], [], Counter())
-    for indices in _groups(rows, f):
-        made, kept, refused = _fit(rows, indices, f, options)
+    for group in _groups(rows, f):
+        made, kept, refused = _fit(group, f, options)
         if refused and on_error == "fail":
             raise ConfigError(f"row {refused[0].row}: {refused[0].reason}")
-        out.refused.extend(refused)
+        for r in refused:
+            refuse(r)
+        outcome.refused += len(refused)
         if made:
-            out.records.append(made.record)
-            out.lost.update(_lost([rows[i] for i in kept], made.back))
-    return out
+            outcome.records += 1
+            outcome.lost.update(_lost(kept, made.back))
+            yield made.record
+
+
+Numbered = tuple[int, Row]
+"""A row and its number, counted from 1"""
 
 
 class Made(NamedTuple):
@@ -181,18 +215,20 @@ class Made(NamedTuple):
 
 
 def _fit(
-    rows: Sequence[Row], indices: list[int], f: Format, options: Options
-) -> tuple[Made | None, list[int], list[Refused]]:
+    group: list[Numbered], f: Format, options: Options
+) -> tuple[Made | None, list[Row], list[Refused]]:
     """A record of as many of these rows as possible, which they are, and why not the others."""
-    whole = _make([rows[i] for i in indices], f, options)
+    rows = [row for _, row in group]
+    whole = _make(rows, f, options)
     if isinstance(whole, Made):
-        return whole, indices, []
-    alone = {i: _make([rows[i]], f, options) for i in indices}
-    kept = [i for i in indices if isinstance(alone[i], Made)]
-    part = _make([rows[i] for i in kept], f, options) if kept else whole
+        return whole, rows, []
+    alone = [_make([row], f, options) for row in rows]
+    kept = [row for row, made in zip(rows, alone, strict=True) if isinstance(made, Made)]
+    part = _make(kept, f, options) if kept else whole
     if isinstance(part, Made):
-        return part, kept, [Refused(i + 1, r) for i, r in alone.items() if isinstance(r, str)]
-    return None, [], [Refused(i + 1, whole) for i in indices]
+        why = zip(group, alone, strict=True)
+        return part, kept, [Refused(i, r) for (i, _), r in why if isinstance(r, str)]
+    return None, [], [Refused(i, whole) for i, _ in group]
 
 
 def _make(group: list[Row], f: Format, options: Options) -> Made | str:
@@ -207,14 +243,13 @@ def _make(group: list[Row], f: Format, options: Options) -> Made | str:
         return str(e)
 
 
-def _groups(rows: Sequence[Row], f: Format) -> Iterable[list[int]]:
-    """Indices of the rows that share a record; a row of no item has a record of its own."""
-    if f.key is None:
-        return [[i] for i in range(len(rows))]
-    groups: dict[object, list[int]] = {}
-    for i, row in enumerate(rows):
-        groups.setdefault(f.key(row) if row.item else i, []).append(i)
-    return groups.values()
+def _groups(rows: Iterable[Row], f: Format) -> Iterator[list[Numbered]]:
+    """Rows that share a record, with their numbers; a row of no item has a record of its own."""
+    numbered = enumerate(rows, 1)
+    key = f.key
+    if key is None:
+        return ([one] for one in numbered)
+    return regrouped(numbered, lambda one: key(one[1]) if one[1].item else one[0])
 
 
 def _lost(rows: list[Row], back: list[Row]) -> Iterable[str]:

@@ -268,8 +268,8 @@ def write_records(path: Path, records: Iterable[Any], *, as_list: bool = False) 
     stood there stays until the last record is made, and nothing is left where one cannot be. A
     pipe or device is written to itself.
     """
-    path = Path(os.path.realpath(path))
     file = os.path.isfile(path) or not os.path.exists(path)
+    path = Path(os.path.realpath(path)) if file else path  # a pipe's real path cannot be opened
     part = path.with_name(path.name + ".part") if file else path
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -5,13 +5,22 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import math
+import tracemalloc
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rlhf_jax.data.agreement import NOBODY, Judged, grouped, judgements, krippendorff_alpha
+from rlhf_jax.data import agreement
+from rlhf_jax.data.agreement import (
+    NOBODY,
+    Judged,
+    cyclic_triples,
+    grouped,
+    judgements,
+    krippendorff_alpha,
+)
 from rlhf_jax.data.rows import Comparison, Label, Process, Rating, Step, text
 from rlhf_jax.data.stats import summary
 
@@ -143,6 +152,33 @@ def test_triples_do_not_cross_prompts():
     rows = [pair("a", "b", 1.0), pair("b", "c", 1.0), pair("c", "a", 1.0, group="other")]
     assert triples(rows) == (0, 0)
     assert triples([*rows, pair("c", "a", 1.0)]) == (1, 1)
+
+
+def test_cycles_are_counted_in_bounded_memory_however_many_samples_a_prompt_has():
+    n = 20_000
+    where, beside = np.zeros(n, np.int64), np.arange(n)
+    tracemalloc.start()
+    assert cyclic_triples(where, 2 * beside, 2 * beside + 1, np.ones(n)) == (0, 0)
+    # Everybody against one reference; and a wheel, of which each rim pair closes a triple.
+    hub = np.full(n, n)
+    assert cyclic_triples(where, beside, hub, np.ones(n)) == (0, 0)
+    rim = np.sort(np.stack([beside, (beside + 1) % n]), axis=0)
+    ends = np.concatenate([rim[0], beside]), np.concatenate([rim[1], hub])
+    ahead = np.concatenate([rim[0] == beside, beside % 2 == 0])  # i beats i + 1; hub beats odd i
+    assert cyclic_triples(np.tile(where, 2), *ends, ahead.astype(float)) == (n, n // 2)
+    assert tracemalloc.get_traced_memory()[1] < 2e8  # bytes; one full matrix has 3.2e9
+    tracemalloc.stop()
+
+
+def test_cycles_do_not_depend_on_the_pieces_they_are_counted_in(monkeypatch):
+    # In a tournament of n samples Σ C(wins, 2) of the C(n, 3) triples have one that beats both.
+    first, second = np.triu_indices(40, 1)
+    label = np.random.default_rng(0).integers(0, 2, len(first)).astype(float)
+    wins = np.bincount(np.where(label == 1, first, second), minlength=40)
+    want = math.comb(40, 3), math.comb(40, 3) - sum(math.comb(w, 2) for w in wins)
+    for size in (1 << 22, 100, 1):
+        monkeypatch.setattr(agreement, "WEDGES", size)
+        assert cyclic_triples(np.zeros_like(first), first, second, label) == want
 
 
 def test_agreement_with_the_majority_of_the_others_by_hand():

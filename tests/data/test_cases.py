@@ -12,6 +12,7 @@ from rlhf_jax.data.convert import Account, read_rows, recognise, stream_rows, wr
 from rlhf_jax.data.formats import FORMATS, Options
 from rlhf_jax.data.formats.label_studio import TRUTH
 from rlhf_jax.data.formats.prompts import REPEATED, SPLIT
+from rlhf_jax.data.formats.trl import AS_STRINGS
 from rlhf_jax.data.rows import SAID, Turn, extra_of, text
 from rlhf_jax.data.stats import summary
 
@@ -190,6 +191,19 @@ def test_transcripts_with_windows_line_ends_or_stripped_are_turns(tmp_path, star
     assert row.prompt == turns("user: tell me a fact")
     assert row.a == turns("assistant: Cats purr when calm.")
     assert FORMATS["hh_rlhf"].write([row], NONE) == {"chosen": chosen, "rejected": rejected}
+
+
+@pytest.mark.parametrize("plain", [{}, {"prompt": "Q"}])
+def test_transcripts_in_a_file_of_plain_strings_are_counted_and_said(tmp_path, plain):
+    odd = plain | {"chosen": "an a", "rejected": "a b"}
+    hh = {k: f"\n\nHuman: q\n\nAssistant: {k}" for k in ("chosen", "rejected")}
+    rows, account = read(put(tmp_path, odd, hh, odd, odd, hh))
+    assert len(rows) == 5
+    assert account.remarks[AS_STRINGS] == [2, 2]
+    # Prompt and answers as one text each is another thing, and so is a person called Human.
+    whole = {"prompt": "\n\nHuman: q\n\nAssistant:", "chosen": " Human: a", "rejected": " b"}
+    _, account = read(put(tmp_path, whole, odd))
+    assert AS_STRINGS not in account.remarks
 
 
 def test_a_nan_or_a_doubled_key_in_a_list_costs_one_record(tmp_path):

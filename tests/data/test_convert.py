@@ -11,9 +11,11 @@ from rlhf_jax.config import ConfigError
 from rlhf_jax.data.convert import (
     VOTERS,
     Account,
+    Outcome,
     load_arguments,
     read_rows,
     recognise,
+    stream_records,
     stream_rows,
     write_rows,
 )
@@ -147,6 +149,24 @@ def test_a_million_answers_need_little_memory(tmp_path):
     tracemalloc.stop()
     assert facts["things judged"] == 20_000
     assert peak < 20_000 * 400  # bytes; a prompt alone has 1,000
+
+
+@pytest.mark.parametrize("name", ["trl_preference", "label_studio"])
+def test_records_are_made_one_after_the_other_in_little_memory(name):
+    def rows(count):
+        for i in range(count):
+            yield comparison(i % 2, prompt=text(f"{i} " * 200), item=str(i % (count // 2)))
+
+    outcome, refused = Outcome(), []
+    tracemalloc.start()
+    made = stream_records(rows(2_000), FORMATS[name], NONE, "skip", outcome, refused.append)
+    count = sum(1 for _ in made)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    # Of an item the two answers are about different prompts, which one task cannot have.
+    want = (2_000, 0) if name == "trl_preference" else (0, 2_000)
+    assert (count, outcome.refused) == want == (outcome.records, len(refused))
+    assert peak < 2_000 * 500  # bytes; a prompt alone has 1,000
 
 
 def test_answers_come_one_after_the_other_with_an_account(tmp_path):

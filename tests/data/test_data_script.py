@@ -5,6 +5,8 @@ from __future__ import annotations
 import gzip
 import importlib.util
 import json
+import os
+import signal
 import subprocess
 import sys
 import time
@@ -15,7 +17,8 @@ import pytest
 from rlhf_jax import cli
 from rlhf_jax.config import ConfigError
 
-SCRIPT = Path(__file__).parents[2] / "scripts" / "data.py"
+ROOT = Path(__file__).parents[2]
+SCRIPT = ROOT / "scripts" / "data.py"
 ROWS = [
     {"prompt": "q", "chosen": "a", "rejected": "b"},
     {"prompt": "q", "chosen": "c", "rejected": "b"},
@@ -82,6 +85,12 @@ def test_an_error_is_one_line_on_stderr_and_exit_code_2(script, tmp_path, capsys
     assert "No such file" in capsys.readouterr().err
 
 
+def test_what_is_missing_is_named(script, capsys):
+    assert script(["export"]) == 2
+    said = capsys.readouterr().err
+    assert said == "error: Missing from scripts/data.py export: PATH, --out PATH, --to STR\n"
+
+
 def test_debug_shows_the_traceback(script, tmp_path):
     with pytest.raises(ConfigError, match="No such file"):
         script(["stats", str(tmp_path / "absent"), "--debug"])
@@ -114,3 +123,43 @@ def test_stats_prints_valid_json_when_asked(script, pairs, capsys):
 def test_formats_are_listed(script, capsys):
     assert script(["formats"]) == 0
     assert "label_studio" in capsys.readouterr().out
+
+
+def started(shell: str, *arguments: str, **options) -> subprocess.Popen[str]:
+    words = [sys.executable, str(SCRIPT), *arguments]
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE} | options
+    words = ["bash", "-c", shell.replace("RUN", 'exec "$0" "$@"'), *words]
+    return subprocess.Popen(words, text=True, env=os.environ | {"PYTHONPATH": str(ROOT)}, **pipes)
+
+
+@pytest.mark.parametrize(
+    ("shell", "code", "said"),
+    [
+        ("RUN | head -0; exit ${PIPESTATUS[0]}", 0, ""),
+        ("RUN >&-", 0, ""),
+        ("RUN 2>&-", 0, ""),
+        ("RUN >/dev/full", 1, "error: standard output: No space left on device\n"),
+    ],
+)
+def test_nobody_need_read_the_result_but_a_full_disk_is_an_error(shell, code, said):
+    process = started(shell.replace("RUN", "(RUN)"), "formats")
+    _, err = process.communicate(timeout=60)
+    assert (process.returncode, err) == (code, said)
+
+
+def test_records_can_be_written_to_a_pipe_and_nothing_else_is(pairs):
+    export = ["export", str(pairs), "--to", "trl_preference", "--out", "/dev/stdout"]
+    out, _ = started("RUN | cat", *export).communicate(timeout=60)
+    assert [json.loads(line) for line in out.splitlines()] == ROWS
+
+
+def test_ctrl_c_stops_at_once_and_leaves_no_half_of_a_file(tmp_path):
+    os.mkfifo(tmp_path / "rows.jsonl")
+    out = tmp_path / "out.jsonl"
+    export = ["export", str(tmp_path / "rows.jsonl"), "--format", "rows", "--to", "hh_rlhf"]
+    process = started("RUN", *export, "--out", str(out))
+    with (tmp_path / "rows.jsonl").open("w"):  # waits until the script opens it
+        process.send_signal(signal.SIGINT)
+        assert process.communicate(timeout=60) == ("", "stopped\n")
+    assert process.returncode == 130
+    assert [p.name for p in tmp_path.iterdir()] == ["rows.jsonl"]

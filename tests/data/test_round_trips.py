@@ -210,7 +210,9 @@ def test_ukp_keeps_every_worker_reason_and_time(topic, debate, a, b, answers):
         )
         for label, who, reason, start, end in answers
     ]
-    options = Options(arguments=ukpconvarg1.arguments(rows))
+    arguments: dict[str, str] = {}
+    assert list(ukpconvarg1.gathered(rows, arguments)) == rows
+    options = Options(arguments=arguments)
     back = there_and_back("ukpconvarg1", rows, options)
     assert [dataclasses.replace(r, source="", extra="{}", item="i") for r in back] == rows
 

@@ -9,6 +9,7 @@ https://huggingface.co/docs/trl/dataset_formats
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from rlhf_jax.data.checks import content, expect, messages, only, pop, texts
@@ -48,6 +49,10 @@ def written(x: Text, what: str) -> str | list[dict[str, str]]:
     return x[0].content if is_plain(x) else messages(x)
 
 
+TRANSCRIPT = re.compile(r"\s*(Human|Assistant):")
+AS_STRINGS = "Human/Assistant transcripts were read as plain strings (--format hh_rlhf reads turns)"
+
+
 def alike(*parts: Text) -> None:
     kinds = {is_plain(p) for p in parts}
     only(len(kinds) == 1, "strings and conversations are mixed in one record")
@@ -77,10 +82,16 @@ def read_preference(record: dict[str, Any], options: Options) -> list[Row]:
     )
     alike(chosen, rejected)
     (prompt, a, b), said = prompts.find(rest, chosen, rejected, names["prompt"])
+    if "prompt" not in record and all(map(_transcript, (chosen, rejected))):
+        said = [*said, AS_STRINGS]
     if "score_chosen" in rest and rest["score_chosen"] == rest.get("score_rejected"):
         said = [*said, "chosen and rejected have the same score"]
     extra = dump(rest | ({SAID: said} if said else {}))
     return [Comparison(prompt=prompt, a=a, b=b, label=1.0, source="trl", extra=extra)]
+
+
+def _transcript(x: Text) -> bool:
+    return is_plain(x) and bool(TRANSCRIPT.match(x[0].content))
 
 
 def write_preference(rows: list[Row], options: Options) -> dict[str, Any]:

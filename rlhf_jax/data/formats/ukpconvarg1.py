@@ -8,7 +8,7 @@ estimate of the worker's competence. The texts are in a second file, {argument i
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from rlhf_jax.data.checks import expect, micros, moment, only, pop, same
@@ -93,15 +93,18 @@ def write(rows: list[Row], options: Options) -> dict[str, Any]:
     } | kept[0]
 
 
-def arguments(rows: Iterable[Row]) -> dict[str, str]:
-    """The second file: the text of every argument; raises if one id names two texts."""
-    out: dict[str, str] = {}
+def gathered(rows: Iterable[Row], arguments: dict[str, str]) -> Iterator[Row]:
+    """The rows, while `arguments` becomes the second file: the text of every argument.
+
+    Raises `RowError` if one id names two texts.
+    """
     for r in rows:
         if isinstance(r, Comparison):
             for name, x in ((r.a_id, r.a), (r.b_id, r.b)):
                 words = plain(x, f"argument '{name}'")
-                only(out.setdefault(name, words) == words, f"there are two arguments '{name}'")
-    return out
+                known = arguments.setdefault(name, words)
+                only(known == words, f"there are two arguments '{name}'")
+        yield r
 
 
 FORMAT = Format(

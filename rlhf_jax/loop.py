@@ -13,9 +13,10 @@ from typing import Any
 import jax
 import numpy as np
 
-from rlhf_jax import grid, metrics, pipeline, rundir, signals
+from rlhf_jax import grid, logs, metrics, pipeline, rundir, signals
 from rlhf_jax.checkpoint import Checkpoints
 from rlhf_jax.config import Config, ConfigError
+from rlhf_jax.logs import Left
 from rlhf_jax.progress import Progress
 from rlhf_jax.signals import Interrupted
 from rlhf_jax.types import Params
@@ -158,7 +159,7 @@ class _Run:
 
         def fits(position: dict[str, Any]) -> None:
             pipeline.place(self.line, position["steps"])
-            metrics.check(self.directory, position)
+            logs.check(self.directory, position)
 
         found = checkpoints.latest(pipeline.shapes(self.line), fits)
         if found is None:
@@ -225,7 +226,7 @@ class _Run:
             self.leave(new, files)
         return rows
 
-    def leave(self, new: dict[int, metrics.Left], files: metrics.Files) -> None:
+    def leave(self, new: dict[int, Left], files: metrics.Files) -> None:
         """Says who has left the population. Raises `Diverged` where nobody stays."""
         n, k = len(self.members), len(files.gone)
         first = next(iter(new))

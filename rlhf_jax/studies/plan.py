@@ -33,7 +33,7 @@ class Chunk(NamedTuple):
 
     @property
     def directory(self) -> Path:
-        return place(self.config)
+        return rundir.place(self.config)
 
     @property
     def members(self) -> int:
@@ -44,17 +44,13 @@ class Chunk(NamedTuple):
         return range(self.config.first_seed, self.config.first_seed + self.config.seeds)
 
 
-def place(config: Config) -> Path:
-    return Path(config.run.directory) / config.name
-
-
 def done(config: Config) -> bool:
     """Did this very run end?
 
     Raises: `ConfigError` where the directory holds a finished run with other settings, which a
       study that was edited since would otherwise show under its new ones.
     """
-    if not finished(place(config)):
+    if not finished(rundir.place(config)):
         return False
     rundir.refuse_other(config)
     return True
@@ -126,7 +122,7 @@ def _chunk(
             folder /= _folder(study.axis.titles[points[0]])
     base = _base(config, root)
     if base is not None:
-        load = dataclasses.replace(config.pretrain, load=str(place(base)))
+        load = dataclasses.replace(config.pretrain, load=str(rundir.place(base)))
         config = dataclasses.replace(config, pretrain=load)
     config = dataclasses.replace(
         config,

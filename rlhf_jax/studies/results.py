@@ -151,11 +151,7 @@ def _assemble(
 
 def diverged(record: Record) -> np.ndarray:
     """[members] of one run: has some number of theirs not been finite?"""
-    each = [
-        ~np.isfinite(s.values.reshape(*s.values.shape[:2], -1)) for s in record.metrics.values()
-    ]
-    found = [bad.any(axis=(0, 2)) for bad in each]
-    return np.any(np.broadcast_arrays(*found), axis=0) if found else np.zeros(1, bool)
+    return np.isin(np.arange(record.members), list(record.gone))
 
 
 def members(metric: Metric, record: Record) -> np.ndarray:

@@ -18,8 +18,9 @@ import jax
 from rlhf_jax import loop, pipeline
 from rlhf_jax.config import Config
 from rlhf_jax.pipeline import SHARED, Made, Pipeline, same_after_fit, same_made, same_program
+from rlhf_jax.rundir import place
 from rlhf_jax.studies import costs
-from rlhf_jax.studies.plan import Chunk, done, place
+from rlhf_jax.studies.plan import Chunk, done
 
 PROGRAMS = 4
 """Runs whose compiled programs are kept for those to come; and as many results of a stage."""

@@ -109,7 +109,7 @@ class _Run:
         self.config, self.directory, self.line, self.command = config, directory, line, command
         devices = [f"{d.platform}:{d.device_kind}" for d in line.mesh.devices.flat]
         self.members = grid.members(config)
-        self.seconds, self.finished = 0.0, False
+        self.seconds, self.finished, self.diverged = 0.0, False, False
         self.logs: dict[str, Any] = {}
         self.under_way = 0
         """steps of the last checkpoint, which may still be on its way to the disk"""
@@ -128,6 +128,7 @@ class _Run:
             seconds=self.seconds,
             logs=self.logs,
             finished=self.finished,
+            diverged=self.diverged,
         )
 
     def go(self) -> None:
@@ -235,7 +236,7 @@ class _Run:
         others = f" and for {len(new) - 1} more" if len(new) > 1 and not shared else ""
         said = f"{new[first]} for {who}{others}"
         if k == n:
-            files.flush()
+            self.logs, self.diverged = files.flush(), True
             raise Diverged(
                 f"{said}: all {n} members have diverged; what was computed before is kept in "
                 f"{self.directory}",

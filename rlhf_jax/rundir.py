@@ -247,19 +247,22 @@ def describe(
     seconds: float,
     logs: Mapping[str, Any],
     finished: bool,
+    diverged: bool,
 ) -> None:
     """Writes metadata.json: where a run's numbers come from.
 
-    `before`: what it said when this `start` began. `logs`: what `metrics.Files.flush` said of
-    them at the end. With these, a digest of the settings and one of the file itself, a reader can
-    tell whether they still are what was written. Every start stays listed; how the run as a whole
-    came about is told of the last start that made a step of it, and of its first beginning.
+    `before`: what it said when this `start` began. `diverged`: have all members? `logs`: what
+    `metrics.Files.flush` said of them at the end. With these, a digest of the settings and one of
+    the file itself, a reader can tell whether they still are what was written. Every start stays
+    listed; how the run as a whole came about is told of the last start that made a step of it,
+    and of its first beginning.
     """
     told = {k: v for k, v in before.items() if v} if start["steps"] == 0 else {}
     whole: dict[str, Any] = {
         "name": config.name,
         "started": before.get("started", start["started"]),
         "finished": told.get("finished", now()) if finished else None,
+        "diverged": diverged,
         "seconds": round(seconds, 1),
         **{k: told.get(k, start[k]) for k in ("command", "versions", "git_revision", "devices")},
         "members": members,

@@ -290,6 +290,7 @@ def describe(directory, config, before=None, command="python train.py", **change
         "seconds": 12.345,
         "logs": {},
         "finished": False,
+        "diverged": False,
     }
     rundir.describe(directory, config, before or {}, start, **(given | changes))
     return json.loads((directory / "metadata.json").read_text())

@@ -213,11 +213,12 @@ def _samples(path: Path, notes: list[str]) -> Iterator[Sample]:
 
 
 def _refuse_damaged(run_directory: Path, config: dict[str, Any], metadata: dict[str, Any]) -> None:
-    """Raises `ConfigError` where settings, or the logs of a finished run, are not what it wrote."""
+    """Raises `ConfigError` where settings, or the logs of a run that is over, are not its own."""
     try:
         if "settings_sha256" in metadata and rundir.seal(config) != metadata["settings_sha256"]:
             raise ValueError("config.json is not what the run wrote")
-        if metadata.get("finished") and metadata.get("logs"):
+        over = metadata.get("finished") or metadata.get("diverged")
+        if over and metadata.get("logs"):
             logs.check(run_directory, metadata["logs"])
     except (OSError, ValueError, KeyError, TypeError) as problem:
         raise ConfigError(f"{run_directory}: {problem}; put back what was there") from None

@@ -47,21 +47,23 @@ class Chunk(NamedTuple):
 def done(config: Config) -> bool:
     """Did this very run end?
 
-    Raises: `ConfigError` where the directory holds a finished run with other settings, which a
-      study that was edited since would otherwise show under its new ones.
+    Raises: `ConfigError` where metadata.json cannot be read, or the directory holds a finished run
+      with other settings, which a study that was edited since would show under its new ones.
     """
-    if not finished(rundir.place(config)):
+    return _said(config, "finished")
+
+
+def over(config: Config) -> bool:
+    """Is nothing left to be made: is this very run `done`, or have all of its members diverged?"""
+    return _said(config, "finished", "diverged")
+
+
+def _said(config: Config, *ends: str) -> bool:
+    said = rundir.read_metadata(rundir.place(config))
+    if not any(said.get(end) for end in ends):
         return False
     rundir.refuse_other(config)
     return True
-
-
-def finished(directory: Path) -> bool:
-    """Did the run end? What it wrote is then complete."""
-    try:
-        return bool(json.loads((directory / "metadata.json").read_text())["finished"])
-    except (OSError, ValueError, KeyError):
-        return False
 
 
 def chunks(study: Study, root: Path) -> tuple[Chunk, ...]:

@@ -111,22 +111,22 @@ def test_each_rule_speaks_of_its_own_failure_only(make_run, edit_rows, rule, edi
 def test_an_objective_that_ends_below_where_it_began_is_said(make_run, edit_rows):
     run = make_run()
 
-    def fall(row):
-        if row["stage"] == "policy":
-            # The first round loses what the second, which is the last, does not.
-            down = row["step"] if row["round"] == 1 else -row["step"]
-            row["objective/rlhf_reward"] = [0.5 - 0.1 * down + 0.01 * s for s in range(8)]
-        return row
+    def falls(in_round):
+        def edit(row):
+            if row["stage"] == "policy":
+                down = row["step"] if row["round"] == in_round else -row["step"]
+                row["objective/rlhf_reward"] = [0.5 - 0.1 * down + 0.01 * s for s in range(8)]
+            return row
 
-    edit_rows(run, fall)
+        return edit
+
+    edit_rows(run, falls(1))
     found = said(run)
     assert set(found) == {"objective_fell"}
     steps = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
     last = max(row["step"] for row in steps if row["stage"] == "policy" and row["round"] == 1)
     assert f"changed by −{0.1 * last:.2f}" in found["objective_fell"]
-    edit_rows(
-        run, lambda row: {**row, "round": 1 - row["round"]} if row["stage"] == "policy" else row
-    )
+    edit_rows(run, falls(0))  # what the first round loses, the last does not
     assert said(run) == {}
 
 

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import gc
 import hashlib
+import itertools
 import json
 import logging
-import shutil
 import sys
 import warnings
 from collections.abc import Callable, Iterator, Mapping
@@ -204,9 +204,8 @@ class Checkpoints:
 
     def _set_aside(self, step: int) -> None:
         damaged = Path(self._manager.directory) / str(step)
-        kept = damaged.with_name(f"unreadable-{step}")
-        shutil.rmtree(kept, ignore_errors=True)
-        damaged.rename(kept)
+        names = (damaged.with_name(f"unreadable-{step}-{k}") for k in itertools.count(1))
+        damaged.rename(next(name for name in names if not name.exists()))
         self._manager.reload()
 
 

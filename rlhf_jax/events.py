@@ -16,9 +16,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from rlhf_jax.grid import Member
+from rlhf_jax.logs import HEAD
 
-HEAD = ("stage", "round", "step")
-"""What of a row is no metric."""
 DRAWN = 64
 """Members up to which each is drawn: beyond, nobody can tell the lines apart."""
 WAITING = 100

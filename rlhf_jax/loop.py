@@ -13,9 +13,10 @@ from typing import Any
 import jax
 import numpy as np
 
-from rlhf_jax import grid, metrics, pipeline, rundir, signals
+from rlhf_jax import grid, logs, metrics, pipeline, rundir, signals
 from rlhf_jax.checkpoint import Checkpoints
 from rlhf_jax.config import Config, ConfigError
+from rlhf_jax.logs import Left
 from rlhf_jax.progress import Progress
 from rlhf_jax.signals import Interrupted
 from rlhf_jax.types import Params
@@ -108,7 +109,7 @@ class _Run:
         self.config, self.directory, self.line, self.command = config, directory, line, command
         devices = [f"{d.platform}:{d.device_kind}" for d in line.mesh.devices.flat]
         self.members = grid.members(config)
-        self.seconds, self.finished = 0.0, False
+        self.seconds, self.finished, self.diverged = 0.0, False, False
         self.logs: dict[str, Any] = {}
         self.under_way = 0
         """steps of the last checkpoint, which may still be on its way to the disk"""
@@ -127,6 +128,7 @@ class _Run:
             seconds=self.seconds,
             logs=self.logs,
             finished=self.finished,
+            diverged=self.diverged,
         )
 
     def go(self) -> None:
@@ -158,7 +160,7 @@ class _Run:
 
         def fits(position: dict[str, Any]) -> None:
             pipeline.place(self.line, position["steps"])
-            metrics.check(self.directory, position)
+            logs.check(self.directory, position)
 
         found = checkpoints.latest(pipeline.shapes(self.line), fits)
         if found is None:
@@ -225,7 +227,7 @@ class _Run:
             self.leave(new, files)
         return rows
 
-    def leave(self, new: dict[int, metrics.Left], files: metrics.Files) -> None:
+    def leave(self, new: dict[int, Left], files: metrics.Files) -> None:
         """Says who has left the population. Raises `Diverged` where nobody stays."""
         n, k = len(self.members), len(files.gone)
         first = next(iter(new))
@@ -234,7 +236,7 @@ class _Run:
         others = f" and for {len(new) - 1} more" if len(new) > 1 and not shared else ""
         said = f"{new[first]} for {who}{others}"
         if k == n:
-            files.flush()
+            self.logs, self.diverged = files.flush(), True
             raise Diverged(
                 f"{said}: all {n} members have diverged; what was computed before is kept in "
                 f"{self.directory}",

@@ -6,76 +6,25 @@ resumed run cuts them back to where its checkpoint was taken.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import math
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
+from rlhf_jax import logs
 from rlhf_jax.config import ConfigError
-from rlhf_jax.events import HEAD, Events, Steps
+from rlhf_jax.events import Events, Steps
 from rlhf_jax.grid import Member
+from rlhf_jax.logs import HEAD, LOGS, Left, leaving
 from rlhf_jax.types import Language
 
 SAMPLE = "sample/"
 """Metrics of this prefix are responses, not numbers to plot."""
 _COLUMNS = ("tokens", "mask", "reward", "gold", "rated")
-
-
-LOGS = ("metrics", "samples")
-
-
-def check(directory: Path, position: Mapping[str, Any]) -> None:
-    """Raises `ValueError` where a log does not begin with what `Files.flush` said it held."""
-    for name in LOGS:
-        path, length = directory / f"{name}.jsonl", int(position[name])
-        held = path.stat().st_size if path.exists() else 0
-        if held < length:
-            raise ValueError(f"{path.name} has {held} of the {length} bytes that were written")
-        if length and _prefix(path, length).hexdigest() != position[f"{name}_sha256"]:
-            raise ValueError(f"the first {length} bytes of {path.name} are not what was written")
-
-
-def _prefix(path: Path, length: int) -> Any:
-    """SHA-256, which can go on, of a file's first bytes."""
-    said = hashlib.sha256()
-    with path.open("rb") as file:
-        while length and (block := file.read(min(length, 1 << 20))):
-            said.update(block)
-            length -= len(block)
-    return said
-
-
-class Left(NamedTuple):
-    """Where a member left the population: its first number that is not finite."""
-
-    stage: str
-    round: int
-    step: int
-    metric: str
-
-    def __str__(self) -> str:
-        where = f"{self.stage}, round {self.round + 1}, step {self.step + 1}"
-        return f"{where}: {self.metric} is not finite"
-
-
-def leaving(row: Mapping[str, Any], gone: Iterable[int], members: int) -> dict[int, Left]:
-    """Who leaves at this row. What all members share (one value) takes all of them along."""
-    found: dict[int, Left] = {}
-    for name, values in row.items():
-        if name in HEAD:
-            continue
-        flat = np.asarray(values, np.float64).reshape(len(values), -1)
-        bad = np.flatnonzero(~np.isfinite(flat).all(axis=1))
-        if len(bad):
-            who = range(members) if len(values) < members else bad.tolist()
-            for member in set(who) - set(gone) - set(found):
-                found[member] = Left(row["stage"], row["round"], row["step"], name)
-    return dict(sorted(found.items()))
 
 
 def without(row: Mapping[str, Any], gone: Iterable[int], members: int) -> dict[str, Any]:
@@ -109,7 +58,7 @@ class _Log:
         self._file = path.open("ab+")
         self._file.truncate(length)
         self._file.seek(length)
-        self._said, self._read = _prefix(path, length), length
+        self._said, self._read = logs.prefix(path, length), length
 
     def write(self, row: Mapping[str, Any]) -> None:
         text = json.dumps(_strict(row), ensure_ascii=False, allow_nan=False)
@@ -182,8 +131,11 @@ class Files:
     def __init__(
         self, directory: Path, members: Sequence[Member], sizes: Mapping[str, Any]
     ) -> None:
-        """`sizes`: what `flush` said of the logs; what stands behind it is cut off. See `check`."""
-        check(directory, sizes)
+        """`sizes`: what `flush` said of the logs; what stands behind it is cut off.
+
+        Raises: as `logs.check`.
+        """
+        logs.check(directory, sizes)
         self._metrics = _Log(directory / "metrics.jsonl", sizes["metrics"])
         self._samples = _Log(directory / "samples.jsonl", sizes["samples"])
         self._members = len(members)

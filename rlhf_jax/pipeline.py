@@ -68,7 +68,7 @@ class Call(NamedTuple):
     stage: str
     round: int
     first: int
-    """Step of the stage that the call starts at."""
+    """Step of the stage that the call starts at; of a look at a fit: the last that was made."""
     steps: int
     """Rows of metrics [members, steps, …] it returns; 0: one look, metrics [members, …]."""
     run: Callable[[State], tuple[State, Metrics]]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import hashlib
 import importlib.metadata
 import json
 import os
@@ -36,6 +37,12 @@ def read_settings(directory: Path) -> dict[str, Any]:
     if not isinstance(found, dict):
         raise ConfigError(f"{path} cannot be read: it holds no settings")
     return found
+
+
+def seal(content: Mapping[str, Any]) -> str:
+    """SHA-256 of what JSON reads back, but for what `run.*` says of how a run is executed."""
+    said = {k: v for k, v in json.loads(json.dumps(content)).items() if not k.startswith("run.")}
+    return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()
 
 
 FILES = ("config.json", "metadata.json", "metrics.jsonl", "samples.jsonl", "lock")
@@ -149,7 +156,11 @@ def _git_revision() -> str:
     """Commit of the checkout this package runs from, + if it has changes; else 'unknown'."""
     here = Path(__file__).parent
     git = lambda *words: subprocess.run(
-        ["git", "-C", str(here), *words], capture_output=True, text=True, timeout=10
+        ["git", "-C", str(here), *words],
+        capture_output=True,
+        text=True,
+        timeout=10,
+        start_new_session=True,  # a terminal sends Ctrl-C to all of a session's foreground
     )
     try:
         head, changes = git("rev-parse", "HEAD"), git("status", "--porcelain", "-uno")
@@ -194,6 +205,8 @@ def read_metadata(directory: Path) -> dict[str, Any]:
         found = json.loads(path.read_text())
         if not isinstance(found, dict):
             raise ValueError("it holds no object")
+        if found.pop("sha256", None) not in (None, seal(found)):
+            raise ValueError("it is not what the run wrote")
         if "starts" not in found:  # older versions told of the last start only
             known = ("started", "command", "versions", "git_revision", "devices", "seconds")
             one = {k: found[k] for k in known if k in found}
@@ -234,29 +247,29 @@ def describe(
     seconds: float,
     logs: Mapping[str, Any],
     finished: bool,
+    diverged: bool,
 ) -> None:
     """Writes metadata.json: where a run's numbers come from.
 
-    `before`: what it said when this `start` began. `logs`: what `metrics.Files.flush` said of
-    them at the end, so that a reader can tell whether they still are what was written. Every
-    start stays listed; what is said of the run as a whole is that of the last start that made a
-    step of it, and its first beginning.
+    `before`: what it said when this `start` began. `diverged`: have all members? `logs`: what
+    `metrics.Files.flush` said of them at the end. With these, a digest of the settings and one of
+    the file itself, a reader can tell whether they still are what was written. Every start stays
+    listed; how the run as a whole came about is told of the last start that made a step of it,
+    and of its first beginning.
     """
-    starts = [*before.get("starts", ()), dict(start)]
+    told = {k: v for k, v in before.items() if v} if start["steps"] == 0 else {}
     whole: dict[str, Any] = {
         "name": config.name,
-        "command": start["command"],
         "started": before.get("started", start["started"]),
-        "finished": now() if finished else None,
+        "finished": told.get("finished", now()) if finished else None,
+        "diverged": diverged,
         "seconds": round(seconds, 1),
-        "versions": start["versions"],
-        "git_revision": start["git_revision"],
-        "devices": start["devices"],
+        **{k: told.get(k, start[k]) for k in ("command", "versions", "git_revision", "devices")},
         "members": members,
         "data": data,
         "base": base,
-        "logs": dict(logs),
+        "settings_sha256": seal(settings(config)),
+        "logs": logs or told.get("logs", {}),
+        "starts": [*before.get("starts", ()), dict(start)],
     }
-    if finished and before and start["steps"] == 0:
-        whole |= {k: v for k, v in before.items() if v}
-    _replace(directory / "metadata.json", {**whole, "starts": starts})
+    _replace(directory / "metadata.json", {**whole, "sha256": seal(whole)})

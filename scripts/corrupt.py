@@ -57,7 +57,7 @@ TINY = Config(
     model=Model(width=16, layers=1, heads=2, kv_heads=1, mlp=32),
     pretrain=Pretrain(epochs=1, batch=16),
     collect=Collect(budget=64),
-    reward=Reward(epochs=1, batch=16),
+    reward=Reward(steps=4, look=2, batch=16),
     ppo=PPO(iterations=4, batch=16, epochs=1, minibatches=1),
     evaluate=Evaluate(samples=32, shown=2),
     run=Run(chunk=1),
@@ -72,6 +72,8 @@ class Subject(NamedTuple):
     line: Pipeline
     state: dict[str, np.ndarray]
     logs: dict[str, bytes]
+    notes: tuple[Any, ...]
+    """what every reader must be told of settings, members and data"""
     folders: dict[str, Path]
 
 
@@ -104,7 +106,15 @@ def subject(config: Config, line: Pipeline, root: Path) -> Subject:
         loop.run(broken, "half", line._replace(plan=calls))
     folders = {name: root / name / config.name for name in ("finished", "half")}
     logs = {name: (folders["finished"] / name).read_bytes() for name in LOGS}
-    return Subject(config, line, _state(line, folders["finished"]), logs, folders)
+    state, notes = _state(line, folders["finished"]), _notes(folders["finished"])
+    return Subject(config, line, state, logs, notes, folders)
+
+
+def _notes(folder: Path) -> tuple[Any, ...]:
+    """Settings, members and data as a reader is told of them; not how the run was executed."""
+    record = records.read(folder)
+    settings = {k: v for k, v in record.config.items() if not k.startswith("run.")}
+    return settings, *(record.metadata[k] for k in ("name", "members", "data", "base"))
 
 
 def _in(config: Config, root: Path, checkpoint_seconds: float = 1e9) -> Config:
@@ -193,7 +203,7 @@ def _files(folder: Path, luck: random.Random) -> list[Path]:
     """The files of one kind, so that the many of checkpoints do not hide the few others."""
     every = sorted(p for p in folder.rglob("*") if p.is_file())
     kinds = {
-        "newest": [p for p in every if "checkpoints" in p.parts],
+        "checkpoints": [p for p in every if "checkpoints" in p.parts],
         "logs": [folder / name for name in LOGS],
         "notes": [folder / "config.json", folder / "metadata.json"],
         "rest": [p for p in every if "events" in p.parts or p.name == "lock"],
@@ -255,13 +265,15 @@ def _as_base(mine: Subject, folder: Path) -> str:
 def _as_read(mine: Subject, folder: Path) -> str:
     """As reports and studies read it, which take a run that did not end for what it is."""
     try:
-        metadata = records.read(folder).metadata
+        notes, finished = _notes(folder), records.read(folder).metadata["finished"]
     except ConfigError as problem:
         return _is_one_line(problem, folder)
     except Exception as problem:
         return f"exception: {problem!r}"
+    if notes != mine.notes:
+        return "SILENT: other settings, members or data"
     logs = {name: _bytes(folder / name) for name in LOGS}
-    return "same" if not metadata.get("finished") or logs == mine.logs else "SILENT: other numbers"
+    return "same" if not finished or logs == mine.logs else "SILENT: other numbers"
 
 
 def _as_run(mine: Subject, folder: Path) -> str:
@@ -278,7 +290,7 @@ def _as_run(mine: Subject, folder: Path) -> str:
         return "SILENT: other numbers"
     if not _equal(_state(mine.line, folder), mine.state):
         return "SILENT: another state"
-    return "same"
+    return "same" if _notes(folder) == mine.notes else "SILENT: other settings, members or data"
 
 
 def _is_one_line(problem: ConfigError, folder: Path) -> str:

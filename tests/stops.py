@@ -33,7 +33,7 @@ config = Config(
     world=World(name="probe", symbols=3, length=3),
     model=Model(width=16, layers=1, heads=2, kv_heads=1, mlp=16),
     pretrain=Pretrain(epochs=2, batch=16),
-    collect=Collect(budget=64), reward=Reward(epochs=2, batch=16),
+    collect=Collect(budget=64), reward=Reward(steps=8, look=4, batch=16),
     ppo=PPO(iterations=8, batch=16, epochs=1, minibatches=1),
     evaluate=Evaluate(samples=32, shown=2),
     run=Run(chunk=1, checkpoint_seconds=0.0),
@@ -46,7 +46,9 @@ STREAMS = (
     ">/dev/full",
     "2>&1 | head -1; exit ${PIPESTATUS[0]}",
 )
-PROGRESS = re.compile(r"\s*\d+\.\d+s  |.*: (going on|finished already)")
+PROGRESS = re.compile(
+    r"\s*\d+\.\d+s  |.*: (going on|finished already|nothing was saved before it ended)"
+)
 
 
 class Stops:
@@ -61,6 +63,9 @@ class Stops:
         begun = time.monotonic()
         self.finish(self.new())
         self.length = time.monotonic() - begun
+        files = (p for p in self.straight.rglob("*") if p.is_file())
+        self.kilobytes = sum(-(-p.stat().st_size // 4096) * 4 for p in files)
+        """what a run leaves, in whole pages: no smaller disk can hold it"""
 
     def new(self) -> Path:
         self._runs += 1
@@ -138,8 +143,9 @@ class Stops:
             self.finish(self.new(), shell)
             self.counts["streams closed or full: equal bytes"] += 1
 
-    def disk(self, kilobytes: int) -> None:
+    def disk(self) -> None:
         """A disk of its own that fills; with space made, the run ends as if it never had."""
+        kilobytes = self.random.randrange(40, self.kilobytes * 9 // 10)
         where = self.new()
         where.mkdir()
         mount = lambda how: subprocess.run(
@@ -194,7 +200,7 @@ def main() -> None:
             stops.many(number, trials)
             print(*(f"{k}: {v}" for k, v in sorted(stops.counts.items())), sep="\n", flush=True)
         for _ in range(asked.disks):
-            stops.disk(stops.random.randrange(40, 1500))
+            stops.disk()
         print(*(f"{k}: {v}" for k, v in sorted(stops.counts.items())), sep="\n")
 
 

@@ -222,6 +222,16 @@ def test_after_damage_a_resumed_run_saves_the_same_calls_again(directory, keep):
     equal(found.state, state(5))
 
 
+def test_what_was_set_aside_is_never_thrown_away(directory):
+    save(directory, 2, 3)
+    for times in (1, 2):
+        cut(directory / "3")
+        with pytest.warns(UserWarning, match="checkpoint 3 cannot be used and is skipped"):
+            assert latest(directory).position["steps"] == 2
+        assert len(list(directory.glob("unreadable-3-*"))) == times
+        save(directory, 3)
+
+
 def test_reading_a_part_of_another_run_leaves_its_checkpoints_alone(directory):
     save(directory, 2, 3)
     cut(directory / "3")

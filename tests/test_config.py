@@ -76,7 +76,6 @@ RANGES = {
     "pretrain.batch": (1, 2**20),
     "pretrain.seed": (0, 2**31 - 1),
     "collect.corpus_share": (0, 1),
-    "reward.steps": (1, 10_000_000),
     "reward.l2": (0, 10**9),
     "reward.centring": (0, 10**9),
     "ppo.iterations": (1, 10**7),
@@ -212,7 +211,7 @@ def test_nan_is_not_a_number(path):
         (
             Config(ppo=PPO(critic_start="reward"), reward=Reward(start="fresh")),
             "ppo.critic_start = reward needs one reward model of the policy's shape: "
-            "reward.start = fresh, reward.kind = one",
+            "reward.start = fresh, reward.kind = one, reward.members = 1",
         ),
         (
             Config(ppo=PPO(critic_start="reward"), reward=Reward(members=4)),
@@ -268,6 +267,10 @@ def test_nan_is_not_a_number(path):
             "human.lapse = 1.5: must lie between 0 and 1",
         ),
         (Config(human=Human(lapse=(0.1, NAN))), "human.lapse: nan is not a number"),
+        (
+            Config(reward=Reward(steps=100, look=32)),
+            "reward.look = 32 does not divide reward.steps = 100",
+        ),
     ],
 )
 def test_settings_that_do_not_fit_together_are_named(config, message):
@@ -331,7 +334,7 @@ def test_the_probe_world_may_have_just_five_thousand_sequences():
 def test_leaves_are_all_settings_by_their_paths():
     found = leaves(Config(seeds=3))
     assert found["seeds"] == 3
-    assert found["ppo.adam.learning_rate"] == 1e-3
+    assert found["ppo.adam.learning_rate"] == 3e-4
     assert not any(dataclasses.is_dataclass(v) for v in found.values())
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from tiny import EOS, LANGUAGE, PAD, A, B, C
 
-from rlhf_jax import metrics
+from rlhf_jax import logs, metrics
 from rlhf_jax.events import DRAWN, Events, crc32c
 from rlhf_jax.grid import Member
 
@@ -123,16 +123,16 @@ def test_a_member_leaves_at_its_first_number_that_is_none():
     head = {"stage": "ppo", "round": 0}
     good = {**head, "step": 4, "a": [1.0, 2.0], "bins": [[1.0], [2.0]]}
     bad = {**head, "step": 5, "a": [1.0, NAN], "bins": [[float("inf")], [NAN]]}
-    assert metrics.leaving(good, (), 2) == {}
-    left = {0: metrics.Left("ppo", 0, 5, "bins"), 1: metrics.Left("ppo", 0, 5, "a")}
-    assert metrics.leaving(bad, (), 2) == left
-    assert metrics.leaving(bad, (1,), 2) == {0: left[0]}
+    assert logs.leaving(good, (), 2) == {}
+    left = {0: logs.Left("ppo", 0, 5, "bins"), 1: logs.Left("ppo", 0, 5, "a")}
+    assert logs.leaving(bad, (), 2) == left
+    assert logs.leaving(bad, (1,), 2) == {0: left[0]}
     assert str(left[1]) == "ppo, round 1, step 6: a is not finite"
 
 
 def test_a_model_that_all_members_share_takes_all_of_them_along():
     row = {"stage": "pretrain", "round": 0, "step": 2, "loss": [NAN]}
-    assert set(metrics.leaving(row, (), 3)) == {0, 1, 2}
+    assert set(logs.leaving(row, (), 3)) == {0, 1, 2}
 
 
 def test_who_has_left_stays_away_and_the_log_is_strict_json(tmp_path):
@@ -150,7 +150,7 @@ def test_who_has_left_stays_away_and_the_log_is_strict_json(tmp_path):
     sizes = files.flush()
     for again in (False, True):
         said = metrics.Files(tmp_path, MEMBERS, sizes) if again else files  # a resume remembers
-        assert said.gone == {1: metrics.Left("ppo", 0, 1, "a")}
+        assert said.gone == {1: logs.Left("ppo", 0, 1, "a")}
         # Numbers that look finite again are none: this member is gone for good.
         row = said.metrics({**head, "step": 2, "a": [1.0, 2.0], "b": [[1.0, 2.0], [3.0, 4.0]]})
         assert row == {**head, "step": 2, "a": [1.0, None], "b": [[1.0, 2.0], [None, None]]}
@@ -195,7 +195,7 @@ def test_rows_are_written_one_a_line_in_order(directory):
 
 def test_flush_returns_the_bytes_that_stand_in_the_files(directory):
     sizes = write(directory, EMPTY, range(3))
-    for name in metrics.LOGS:
+    for name in logs.LOGS:
         assert (directory / f"{name}.jsonl").stat().st_size == sizes[name] > 0
 
 
@@ -227,7 +227,7 @@ def test_a_run_from_the_beginning_empties_the_files(directory):
     assert read(directory / "metrics.jsonl") == [row(0)]
 
 
-@pytest.mark.parametrize("name", metrics.LOGS)
+@pytest.mark.parametrize("name", logs.LOGS)
 def test_a_log_that_is_not_what_was_written_is_refused_and_left_as_it_is(directory, name):
     sizes = write(directory, EMPTY, range(3))
     path = directory / f"{name}.jsonl"

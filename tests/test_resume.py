@@ -159,3 +159,5 @@ def test_where_all_members_diverge_the_run_ends_and_is_reported(straight: Path) 
         assert "Traceback" not in err
     assert any(row["stage"] == "reward" for row in rows(folder))
     assert "every member diverged" in (folder / "run" / "report.html").read_text()
+    said = json.loads((folder / "run" / "metadata.json").read_text())
+    assert (said["finished"], said["diverged"]) == (None, True)

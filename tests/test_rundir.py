@@ -179,7 +179,7 @@ def test_a_failure_inside_frees_the_lock(config):
 def test_of_two_starts_at_once_one_runs_and_its_settings_are_those_in_the_folder(config):
     for trial in range(40):
         both = [changed(config, name=f"n{trial}", seeds=n) for n in (2, 3)]
-        ready, ended = threading.Barrier(2), threading.Barrier(2)
+        ready, ended = (threading.Barrier(2, timeout=30) for _ in range(2))
         won: list[int] = []
         lost: list[str] = []
 
@@ -290,6 +290,7 @@ def describe(directory, config, before=None, command="python train.py", **change
         "seconds": 12.345,
         "logs": {},
         "finished": False,
+        "diverged": False,
     }
     rundir.describe(directory, config, before or {}, start, **(given | changes))
     return json.loads((directory / "metadata.json").read_text())
@@ -330,9 +331,7 @@ def test_a_finished_run_that_is_opened_again_keeps_what_was_said_of_it(config):
     first = describe(directory, config, finished=True)
     before = rundir.read_metadata(directory)
     again = describe(directory, config, before, "python other.py", steps=0, finished=True)
-    assert {k: v for k, v in again.items() if k != "starts"} == {
-        k: v for k, v in first.items() if k != "starts"
-    }
+    assert {k for k in first if again[k] != first[k]} == {"starts", "sha256"}
     assert [s["command"] for s in again["starts"]] == ["python train.py", "python other.py"]
 
 
@@ -346,6 +345,32 @@ def test_the_one_start_that_an_older_version_told_of_is_the_first_of_the_list(co
     assert again["starts"][0]["command"] == "old.py"
     assert again["starts"][0]["ended"] == "b"
     assert again["starts"][1]["command"] == "python train.py"
+
+
+def test_a_start_that_was_stopped_before_its_first_step_is_listed_and_told_of_no_step(config):
+    directory = claim(config)
+    first = describe(directory, config)
+    before = rundir.read_metadata(directory)
+    again = describe(directory, config, before, "python other.py", steps=0)
+    assert again.keys() == first.keys()
+    assert {k for k in first if again[k] != first[k]} == {"starts", "sha256"}
+    assert again["starts"][0] == first["starts"][0]
+    assert again["starts"][1]["command"] == "python other.py"
+
+
+def test_a_run_whose_last_steps_are_made_anew_is_finished_no_more(config):
+    directory = claim(config)
+    describe(directory, config, finished=True)
+    before = rundir.read_metadata(directory)
+    assert describe(directory, config, before, steps=0)["finished"] is None
+
+
+def test_metadata_in_which_anything_was_edited_are_not_believed(config):
+    directory = claim(config)
+    describe(directory, config, finished=True)
+    path = directory / "metadata.json"
+    path.write_text(path.read_text().replace("12.3", "12.4"))
+    refused(config, directory, r"metadata\.json cannot be read: it is not what the run wrote; put")
 
 
 def test_a_checkout_without_git_is_unknown(monkeypatch):

@@ -212,7 +212,7 @@ def kernel(member: Kernel, members: int, weigh: Weigh, *, by: str = "vmap") -> K
     """
 
     def init(key: Key, hparams: Any, params: Params) -> Members:
-        even = -jnp.log(jnp.full(members, float(members)))
+        even = -jnp.log(jnp.full(members, members, jnp.float32))
         keys = jax.random.split(key, members)
         return Members(jax.vmap(member.init, (0, None, 0))(keys, hparams, params), even)
 

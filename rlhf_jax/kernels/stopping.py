@@ -101,7 +101,7 @@ def kernel(fit: Kernel, loss: Loss, split: Split, patience: int, example: Any) -
         best = Best(
             jax.tree.map(jnp.copy, members.learner.params),
             jnp.copy(members.log_prior),
-            jnp.full(k, jnp.inf),
+            jnp.full(k, jnp.inf, jnp.float32),
             jnp.zeros(k, jnp.int32),
         )
         filled = jnp.zeros((), jnp.int32)

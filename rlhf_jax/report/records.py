@@ -9,7 +9,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from rlhf_jax import logs, rundir
 from rlhf_jax.config import ConfigError
+from rlhf_jax.logs import HEAD, Left, leaving
 
 
 class Point(NamedTuple):
@@ -58,18 +60,6 @@ class Sample(NamedTuple):
     rated: bool
 
 
-class Left(NamedTuple):
-    """Where a member's numbers stopped being finite: from there on it has none."""
-
-    stage: str
-    round: int
-    step: int
-    metric: str
-
-    def __str__(self) -> str:
-        return f"{self.stage}, round {self.round + 1}, step {self.step + 1}: {self.metric}"
-
-
 class Record(NamedTuple):
     """One run as its files tell it."""
 
@@ -90,7 +80,7 @@ class Record(NamedTuple):
 
     def who(self, member: int) -> str:
         """`seed 2, ppo.kl_weight = 0.05`."""
-        known = self.metadata.get("members") or [{"seed": 0}]
+        known = self.metadata["members"]
         label = next(p.label for p in self.points if member in p.columns)
         return f"seed {known[member]['seed']}" + (f", {label}" if label else "")
 
@@ -174,11 +164,12 @@ def _series(
     table: dict[tuple[str, str], dict[tuple[int, int], np.ndarray]] = {}
     for number, row in _rows(path, notes):
         where = f"{path}: line {number}"
-        if not {"stage", "round", "step"} <= row.keys():
+        if not set(HEAD) <= row.keys():
             raise ConfigError(f"{where} lacks one of stage, round, step")
         key = (int(row["round"]), int(row["step"]))
+        head = {"stage": row["stage"], "round": key[0], "step": key[1]}
         cells: dict[str, np.ndarray] = {}
-        for name in sorted(row.keys() - {"stage", "round", "step"}):
+        for name in sorted(row.keys() - head.keys()):
             try:
                 value = np.asarray(row[name], np.float64)
             except (TypeError, ValueError):
@@ -187,9 +178,7 @@ def _series(
                 shape = "one number" if value.ndim == 0 else f"{value.shape[0]} values"
                 raise ConfigError(f"{where}: {name} has {shape} for {members} members")
             cells[name] = value
-            for i in np.flatnonzero(~np.isfinite(value.reshape(len(value), -1)).all(axis=1)):
-                who = range(members) if len(value) < members else (int(i),)
-                gone |= {m: Left(row["stage"], *key, name) for m in who if m not in gone}
+        gone |= leaving(head | cells, gone, members)
         for name, value in cells.items():
             if len(value) == members:
                 value[list(gone)] = np.nan
@@ -223,29 +212,33 @@ def _samples(path: Path, notes: list[str]) -> Iterator[Sample]:
             raise ConfigError(f"{path}: line {line}: {error!r}") from None
 
 
-def _refuse_damaged(run_directory: Path, metadata: dict[str, Any]) -> None:
-    """Raises `ConfigError` where the logs of a finished run are not what it wrote."""
-    if metadata.get("finished") and metadata.get("logs"):
-        from rlhf_jax import metrics as logs  # here: a study is read and checked without JAX
-
-        try:
+def _refuse_damaged(run_directory: Path, config: dict[str, Any], metadata: dict[str, Any]) -> None:
+    """Raises `ConfigError` where settings, or the logs of a run that is over, are not its own."""
+    try:
+        if "settings_sha256" in metadata and rundir.seal(config) != metadata["settings_sha256"]:
+            raise ValueError("config.json is not what the run wrote")
+        over = metadata.get("finished") or metadata.get("diverged")
+        if over and metadata.get("logs"):
             logs.check(run_directory, metadata["logs"])
-        except (OSError, ValueError, KeyError, TypeError) as problem:
-            raise ConfigError(f"{run_directory}: {problem}; put back what was there") from None
+    except (OSError, ValueError, KeyError, TypeError) as problem:
+        raise ConfigError(f"{run_directory}: {problem}; put back what was there") from None
 
 
 def read(run_directory: Path) -> Record:
     """Reads a run directory, finished or not.
 
-    Raises: `ConfigError` where config.json or metadata.json is missing, where logs of a finished
-      run are not what it wrote, or a row cannot be what the run writes. Absent metrics and
-      samples of a run that has not ended are not an error: they become notes.
+    Raises: `ConfigError` where config.json or metadata.json is missing or, as the logs of a
+      finished run, not what was written, or where a row cannot be what the run writes. Absent
+      metrics and samples of a run that has not ended are not an error: they become notes.
     """
     notes: list[str] = []
     config = _object(run_directory / "config.json")
     metadata = _object(run_directory / "metadata.json")
-    _refuse_damaged(run_directory, metadata)
-    members = metadata.get("members") or [{"seed": 0, "point": {}}]
+    rundir.read_metadata(run_directory)
+    _refuse_damaged(run_directory, config, metadata)
+    members = metadata.get("members")
+    if not members:
+        raise ConfigError(f"{run_directory / 'metadata.json'} names no members of the run")
     metrics, gone = _series(run_directory / "metrics.jsonl", len(members), notes)
     samples = tuple(_samples(run_directory / "samples.jsonl", notes))
     return Record(config, metadata, points(members), metrics, samples, tuple(notes), gone)

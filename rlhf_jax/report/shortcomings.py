@@ -229,9 +229,7 @@ NAMED = 5
 def diverged(record: Record, result: Result) -> str | None:
     if not record.gone:
         return None
-    named = [
-        f"{record.who(i)} ({left} is not finite)" for i, left in list(record.gone.items())[:NAMED]
-    ]
+    named = [f"{record.who(i)} ({left})" for i, left in list(record.gone.items())[:NAMED]]
     more = len(record.gone) - len(named)
     return (
         f"{len(record.gone)} of {plural(record.members, 'member')} diverged, left out of means "

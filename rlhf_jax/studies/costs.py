@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from rlhf_jax import rundir
 from rlhf_jax.report.wording import duration, plural
 from rlhf_jax.studies import plan
 from rlhf_jax.study import Study
@@ -71,7 +72,7 @@ def bill(study: Study, root: Path, arms: Sequence[str]) -> Bill:
     latest = {cost.run: cost for cost in noted(root / study.name)}
     mine = [c for c in plan.chunks(study, root) if c.arm in arms]
     names = [str(c.directory.relative_to(root)) for c in mine]
-    bases = {str(plan.place(c.base).relative_to(root)) for c in mine if c.base is not None}
+    bases = {str(rundir.place(c.base).relative_to(root)) for c in mine if c.base is not None}
     rows = tuple(latest[name] for name in (*sorted(bases), *names) if name in latest)
     alone = latest.get(str(plan.alone(study, root).directory.relative_to(root)))
     beside = next((latest[name] for name in names if name in latest and latest[name].whole), None)

@@ -192,7 +192,7 @@ def _settings(study: Study, results: Results) -> str:
     )
     varied = tables.setting_table(study)
     missing = [a for a in study.arms if a not in results.arms]
-    left = elements.absent([f"Arm {a} is not finished, or all of it diverged." for a in missing])
+    left = elements.absent([f"Arm {a} is not finished." for a in missing])
     return elements.section("Setting", tables.html(varied, "settings"), every, left)
 
 

@@ -33,7 +33,7 @@ class Chunk(NamedTuple):
 
     @property
     def directory(self) -> Path:
-        return place(self.config)
+        return rundir.place(self.config)
 
     @property
     def members(self) -> int:
@@ -44,28 +44,26 @@ class Chunk(NamedTuple):
         return range(self.config.first_seed, self.config.first_seed + self.config.seeds)
 
 
-def place(config: Config) -> Path:
-    return Path(config.run.directory) / config.name
-
-
 def done(config: Config) -> bool:
     """Did this very run end?
 
-    Raises: `ConfigError` where the directory holds a finished run with other settings, which a
-      study that was edited since would otherwise show under its new ones.
+    Raises: `ConfigError` where metadata.json cannot be read, or the directory holds a finished run
+      with other settings, which a study that was edited since would show under its new ones.
     """
-    if not finished(place(config)):
+    return _said(config, "finished")
+
+
+def over(config: Config) -> bool:
+    """Is nothing left to be made: is this very run `done`, or have all of its members diverged?"""
+    return _said(config, "finished", "diverged")
+
+
+def _said(config: Config, *ends: str) -> bool:
+    said = rundir.read_metadata(rundir.place(config))
+    if not any(said.get(end) for end in ends):
         return False
     rundir.refuse_other(config)
     return True
-
-
-def finished(directory: Path) -> bool:
-    """Did the run end? What it wrote is then complete."""
-    try:
-        return bool(json.loads((directory / "metadata.json").read_text())["finished"])
-    except (OSError, ValueError, KeyError):
-        return False
 
 
 def chunks(study: Study, root: Path) -> tuple[Chunk, ...]:
@@ -126,7 +124,7 @@ def _chunk(
             folder /= _folder(study.axis.titles[points[0]])
     base = _base(config, root)
     if base is not None:
-        load = dataclasses.replace(config.pretrain, load=str(place(base)))
+        load = dataclasses.replace(config.pretrain, load=str(rundir.place(base)))
         config = dataclasses.replace(config, pretrain=load)
     config = dataclasses.replace(
         config,

@@ -44,7 +44,7 @@ class Results(NamedTuple):
 
     study: Study
     arms: tuple[str, ...]
-    """Those whose runs are all finished."""
+    """Those of whose runs nothing is left to be made."""
     values: Mapping[str, Mapping[str, np.ndarray]]
     """metric → arm → [points, seeds, …] float64; NaN where a seed has no number"""
     failed: Mapping[str, np.ndarray]
@@ -92,7 +92,7 @@ def read(study: Study, root: Path) -> Results:
     by_arm: dict[str, list[Chunk]] = {}
     for chunk in plan.chunks(study, root):
         by_arm.setdefault(chunk.arm, []).append(chunk)
-    done = {a: c for a, c in by_arm.items() if all(plan.done(x.config) for x in c)}
+    done = {a: c for a, c in by_arm.items() if all(plan.over(x.config) for x in c)}
     if not done:
         raise ConfigError(f"{study.name}: no arm of it is finished under {root / study.name}")
     values: dict[str, dict[str, np.ndarray]] = {m.name: {} for m in study.metrics}
@@ -104,11 +104,12 @@ def read(study: Study, root: Path) -> Results:
         metadata += [record.metadata for _, record in read_]
         for metric in study.metrics:
             values[metric.name][arm] = _assemble(
-                study, arm, metric.name, read_, partial(members, metric)
+                study, arm, metric.name, read_, _unless_lost(partial(members, metric))
             )
         failed[arm] = _assemble(study, arm, "failed", read_, diverged)
         for q in QUANTITIES:
-            treated[q.name][arm] = _assemble(study, arm, q.name, read_, q.read)
+            treated[q.name][arm] = _assemble(study, arm, q.name, read_, _unless_lost(q.read))
+    values = {name: _alike(arms) for name, arms in values.items()}
     used = [m.get("versions", {}) for m in metadata]
     versions = {k: _each(v.get(k, "unknown") for v in used) for v in used for k in v}
     devices = _each(", ".join(map(str, m.get("devices", []))) for m in metadata)
@@ -140,22 +141,34 @@ def _assemble(
         for i, point in enumerate(chunk.points):
             for j, seed in enumerate(chunk.seeds):
                 cells.setdefault(point, {})[seed] = found[i * len(chunk.seeds) + j]
-    shapes = {v.shape for row in cells.values() for v in row.values()}
+    every = [v for row in cells.values() for v in row.values()]
+    shapes = {v.shape for v in every if v.ndim or np.isfinite(v)}
     if len(shapes) > 1:
         raise ConfigError(
             f"{study.name}: metric {metric} of arm {arm} changes its shape over the axis: "
             f"{sorted(shapes)}; let its `derive` make one shape of them"
         )
-    return np.stack([np.stack([row[s] for s in sorted(row)]) for _, row in sorted(cells.items())])
+    shape = next(iter(shapes), ())
+    of = lambda row: np.stack([np.broadcast_to(row[s], shape) for s in sorted(row)])
+    return np.stack([of(row) for _, row in sorted(cells.items())])
+
+
+def _unless_lost(read: Callable[[Record], np.ndarray]) -> Callable[[Record], np.ndarray]:
+    """NaN [members] for a run that all members left: its files end there, not where a run does."""
+    lost = lambda record: len(record.gone) == record.members
+    return lambda record: np.full(record.members, np.nan) if lost(record) else read(record)
+
+
+def _alike(arms: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """One number a member, as of an arm that was lost, in the shape of the other arms."""
+    rest = max((v.shape[2:] for v in arms.values()), key=len)
+    fill = lambda v: np.broadcast_to(v.reshape(*v.shape, *(1 for _ in rest)), (*v.shape, *rest))
+    return {arm: fill(v) if v.ndim == 2 else v for arm, v in arms.items()}
 
 
 def diverged(record: Record) -> np.ndarray:
     """[members] of one run: has some number of theirs not been finite?"""
-    each = [
-        ~np.isfinite(s.values.reshape(*s.values.shape[:2], -1)) for s in record.metrics.values()
-    ]
-    found = [bad.any(axis=(0, 2)) for bad in each]
-    return np.any(np.broadcast_arrays(*found), axis=0) if found else np.zeros(1, bool)
+    return np.isin(np.arange(record.members), list(record.gone))
 
 
 def members(metric: Metric, record: Record) -> np.ndarray:

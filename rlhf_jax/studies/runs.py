@@ -18,8 +18,9 @@ import jax
 from rlhf_jax import loop, pipeline
 from rlhf_jax.config import Config
 from rlhf_jax.pipeline import SHARED, Made, Pipeline, same_after_fit, same_made, same_program
+from rlhf_jax.rundir import place
 from rlhf_jax.studies import costs
-from rlhf_jax.studies.plan import Chunk, done, place
+from rlhf_jax.studies.plan import Chunk, done, over
 
 PROGRAMS = 4
 """Runs whose compiled programs are kept for those to come; and as many results of a stage."""
@@ -41,7 +42,7 @@ class Runner:
         self._made: dict[str, list[Made]] = {stage: [] for stage in SHARED}
 
     def run(self, chunks: Sequence[Chunk], folder: Path) -> None:
-        """Makes all runs that are not finished, and notes in `folder` what each took.
+        """Makes all runs that are not over, and notes in `folder` what each took.
 
         Raises: as `loop.run`.
         """
@@ -50,7 +51,7 @@ class Runner:
                 _say(f"base model {chunk.base.name}")
                 with _measured(folder, self.root, place(chunk.base), 1, self.session):
                     pretrain(chunk.base, self.command)
-            if not done(chunk.config):
+            if not over(chunk.config):
                 _say(f"run {i + 1} of {len(chunks)}: {_what(chunk, self.root)}")
                 later = [c.config for c in chunks[i + 1 :]]
                 with _measured(folder, self.root, chunk.directory, chunk.members, self.session):

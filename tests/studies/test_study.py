@@ -216,7 +216,7 @@ def test_a_finished_run_with_other_settings_is_refused_and_never_shown(tmp_path:
     with rundir.opened(config):
         pass
     assert not plan.done(config)
-    (plan.place(config) / "metadata.json").write_text('{"finished": "now"}')
+    (rundir.place(config) / "metadata.json").write_text('{"finished": "now"}')
     assert plan.done(config)
     edited = dataclasses.replace(config, ppo=PPO(kl_weight=0.7))
     with pytest.raises(ConfigError, match=r"holds a run with other settings: ppo\.kl_weight"):

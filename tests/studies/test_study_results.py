@@ -14,7 +14,7 @@ from rlhf_jax.config import ConfigError
 from rlhf_jax.expectations import Differs, Trend, Turns
 from rlhf_jax.ops import intervals
 from rlhf_jax.report.records import Record
-from rlhf_jax.studies import answers, plan, results, verdicts
+from rlhf_jax.studies import answers, plan, results, runs, verdicts
 from rlhf_jax.study import Axis, Metric, Quick, Study, quickened
 
 
@@ -59,6 +59,41 @@ def test_an_arm_with_an_unfinished_run_waits(made: tuple[Study, Path]) -> None:
     judged = verdicts.judged(study, found.measured())
     assert [v.expectation for v in judged.verdicts] == [study.expectations[0]]
     assert judged.unjudged == (study.expectations[1],)
+
+
+def lose(run: Path) -> None:
+    """All members of this run diverge before anything was evaluated."""
+    metadata = json.loads((run / "metadata.json").read_text())
+    over = metadata | {"finished": None, "diverged": True}
+    (run / "metadata.json").write_text(json.dumps(over))
+    row = {"stage": "pretrain", "round": 0, "step": 3, "nll": [None] * len(metadata["members"])}
+    (run / "metrics.jsonl").write_text(json.dumps(row) + "\n")
+
+
+@pytest.mark.parametrize("runs_lost", [1, 4])
+def test_a_run_that_all_members_left_counts_as_failed_seeds_and_is_not_made_again(
+    made: tuple[Study, Path], runs_lost: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    study, root = made
+    chunks = plan.chunks(study, root)
+    assert sum(chunk.arm == "plain" for chunk in chunks) == 4
+    for chunk in chunks[:runs_lost]:
+        lose(chunk.directory)
+    found = results.read(study, root)
+    assert found.arms == ("plain", "checked")
+    failed = np.tile(np.arange(8) < 2 * runs_lost, (4, 1))
+    np.testing.assert_array_equal(found.failed["plain"], failed)
+    for metric in study.metrics:
+        values = found.of(metric.name, "plain")
+        assert values.shape == found.of(metric.name, "checked").shape
+        np.testing.assert_array_equal(np.isnan(values.reshape(4, 8, -1)).all(axis=2), failed)
+    judged = verdicts.judged(study, found.measured())
+    assert judged.unjudged == ()
+    assert {v.outcome for v in judged.verdicts} <= {"inconclusive", "not supported"}
+    runner = runs.Runner(root, "")
+    monkeypatch.setattr(runner, "_one", lambda *_: pytest.fail("a run was made"))
+    monkeypatch.setattr(runs, "done", lambda _: True)  # base models
+    runner.run(chunks, root / study.name)
 
 
 def test_nothing_finished_is_one_line(tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 from making import make_study, probe
 
-from rlhf_jax import loop
+from rlhf_jax import loop, rundir
 from rlhf_jax.config import Config, ConfigError, Run
 from rlhf_jax.expectations import Differs, Trend
 from rlhf_jax.studies import command, costs, plan, runs, verdicts
@@ -218,7 +218,7 @@ def test_a_run_whose_members_all_diverge_does_not_keep_the_others_from_being_mad
     made: list[str] = []
 
     def one(config: Config, later: object) -> None:
-        made.append(plan.place(config).parent.name)
+        made.append(rundir.place(config).parent.name)
         if made[-1] == "plain":
             raise Gone
 

@@ -126,7 +126,7 @@ def rows(folder: Path) -> list[dict]:
 @pytest.mark.slow
 def test_a_member_that_diverges_leaves_and_the_others_end_as_without_it(straight: Path) -> None:
     folder = straight.parent / "one_diverged"
-    process = start(folder, "--ppo.adam.learning-rate", "0.001", "1e8")
+    process = start(folder, "--ppo.adam.learning-rate", "0.0003", "1e8")
     out, err = process.communicate(timeout=600)
     assert (process.returncode, "Traceback" in err) == (0, False), err
     last = out.splitlines()[-1]

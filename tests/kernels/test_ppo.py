@@ -449,7 +449,7 @@ def test_the_choice_of_epsilon_reaches_the_updates(theta, phi, given):
 
 
 def test_the_rate_falls_linearly_over_all_planned_updates(theta, phi, given):
-    hp = dataclasses.replace(HP, adam=adam(learning_rate=1e-2, final=0.0))
+    hp = dataclasses.replace(HP, adam=adam(learning_rate=1e-2, warmup=0, final=0.0))
     step, state = begin(theta, phi, hp)
     rates = []
     for _ in range(STEPS + 1):

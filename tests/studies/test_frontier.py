@@ -36,6 +36,8 @@ def made(moves: float) -> Results:
         steps = np.linspace(0.0, 3.5, 30) * np.ones((*shape, 1))
         bend = steps * (alpha - beta * np.log(np.maximum(steps, 1e-9)))
         found = {
+            "gold at proxy 1.5": bend[..., 15],
+            "KL wasted": steps[..., 15],
             "gold": bend[..., -1],
             "accuracy": np.where(np.arange(2)[:, None] == 0, 0.7, 0.6)
             - (0.2 if arm == proxy_name(32, 128) else 0.0)

@@ -20,9 +20,9 @@ TINY: dict[str, Any] = {
     "model": Model(width=16, layers=1, heads=2, kv_heads=1, mlp=32),
     "pretrain.epochs": 2,
     "collect.budget": 512,
-    "reward.steps": 16,
-    "reward.look": 4,
-    "reward.batch": 64,
+    "reward.steps": 128,
+    "reward.look": 8,
+    "reward.batch": 32,
     "ppo.iterations": 8,
     "ppo.batch": 32,
     "ppo.epochs": 1,
@@ -58,7 +58,7 @@ def small(name: str) -> Study:
     if name == "reward_hacking":  # its arms are amounts of feedback
         kept, more = ("collect.budget",), {"evaluate.best_of": 256}
     if name == "refresh":  # its axis is a whole run in ever more parts
-        parts = tuple((n, b // 4, i // 4, 16 // n * 4) for n, b, i, _ in study.axis.points)
+        parts = tuple((n, b // 4, i // 4, 128 // n) for n, b, i, _ in study.axis.points)
         study = dataclasses.replace(study, axis=dataclasses.replace(study.axis, points=parts))
     tiny = {path: value for path, value in TINY.items() if path not in kept}
     quick = dataclasses.replace(SMALL[name], seeds=SEEDS, settings=tiny | more)

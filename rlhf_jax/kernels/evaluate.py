@@ -24,7 +24,6 @@ from rlhf_jax.models.heads import Policy
 from rlhf_jax.ops import divergences
 from rlhf_jax.ops.bestofn import log_law, sizes
 from rlhf_jax.ops.statistics import correlation
-from rlhf_jax.ops.tilt import needed
 from rlhf_jax.ops.tokens import fingerprint
 from rlhf_jax.types import Array, Episode, Kernel, Key, Metrics, Params, World
 
@@ -153,10 +152,8 @@ def kernel(policy: Policy, score: Score, world: World, hparams: Evaluate, tilt: 
             "eval/distinct_share": distinct_share(jax.tree.map(lambda leaf: leaf[:n], x)),
             "eval/kl_exact": jnp.mean(jnp.sum(exact[:n], axis=1)),
             "eval/kl_sampled": jnp.mean(jnp.sum(ratio[:n], axis=1)),
-            "eval/kl_needed": needed(given.panel.optima, jnp.mean(proxy[:n])),
             **overvalued(proxy[:n], gold[:n], given.panel.gold),
         }
-        metrics["eval/kl_wasted"] = metrics["eval/kl_exact"] - metrics["eval/kl_needed"]
         if world.trigger is not None:
             metrics |= under_trigger(given, ask_marked, draw_marked)
         if world.complete:

@@ -30,8 +30,6 @@ class Tilted(NamedTuple):
     """E of another quantity"""
     kl: Array
     """KL(π ‖ π_ref), nats"""
-    sharpness: Array
-    """1/β, nats a unit of reward: also what the next bit of reward costs, d KL / d E r"""
 
 
 def unknown() -> Tilted:
@@ -53,14 +51,10 @@ def tilted(score: Array, value: Array, sharpness: Array) -> Tilted:
     at = jnp.minimum(jnp.arange(sharpness.shape[0]), last)
     kl = jnp.sum(w * (log_w + jnp.log(float(score.shape[0]))), axis=1)
     precise = lambda x: jnp.sum(w * x[None], axis=1)
-    return Tilted(precise(score)[at], precise(value)[at], jnp.maximum(kl, 0.0)[at], sharpness[at])
+    return Tilted(precise(score)[at], precise(value)[at], jnp.maximum(kl, 0.0)[at])
 
 
 def needed(optima: Tilted, score: Array) -> Array:
-    """Nats that the exact optimum of this expected reward spends; below the reference none.
-
-    Between optima linearly. Beyond the last at least KL + (r − E r)/β of the last: KL is convex in
-    the reward that it buys.
-    """
-    beyond = optima.sharpness[-1] * jnp.maximum(score - optima.score[-1], 0.0)
-    return jnp.interp(score, optima.score, optima.kl) + beyond
+    """Nats that the exact optimum of this expected reward spends, between optima linearly; below
+    the reference none, and beyond the last optimum what that one spends, which is too few."""
+    return jnp.interp(score, optima.score, optima.kl)

@@ -52,8 +52,7 @@ class Result(NamedTuple):
 
 
 GOLD, GREEDY, PROXY = "eval/gold_sampled", "eval/gold_greedy", "eval/proxy_sampled"
-KL, WASTED = "eval/kl_exact", "eval/kl_wasted"
-NONWORDS, DISTINCT = "eval/nonword_share", "eval/distinct_share"
+KL, NONWORDS, DISTINCT = "eval/kl_exact", "eval/nonword_share", "eval/distinct_share"
 
 
 def quantities(record: Record) -> tuple[Quantity, ...]:
@@ -63,7 +62,6 @@ def quantities(record: Record) -> tuple[Quantity, ...]:
         Quantity(GREEDY, "Gold, greedy", record.gold_unit, False),
         Quantity(PROXY, "Proxy, sampled", "deviations of the reference policy", False),
         Quantity(KL, "KL from the reference", "nats per response", False),
-        Quantity(WASTED, "KL beyond the exact optimum's, about", "nats per response", False),
         Quantity(NONWORDS, "Non-words", "share of samples", True),
         Quantity(DISTINCT, "Distinct responses", "share of samples", True),
     )

@@ -24,7 +24,7 @@ def test_a_run_that_was_stopped_at_random_moments_writes_the_bytes_of_one_left_a
 
 
 def test_a_run_that_nobody_can_read_ends_as_any_other(stops: Stops):
-    stops.finish(stops.new(), ">&- 2>&1 <&-")
+    stops.finish(stops.new(), ">&- 2>&- <&-")
 
 
 def test_a_disk_that_fills_costs_one_line_and_nothing_that_was_saved(stops: Stops, tmp_path: Path):

@@ -93,6 +93,18 @@ def test_shuffled_answers_support_no_effect(name: str, tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_answers_that_are_not_shuffled_support_an_effect_at_this_size(tmp_path: Path) -> None:
     study = small("reward_hacking")
-    one = dataclasses.replace(study, arms={SINGLE: study.arms[SINGLE]}, quick=Quick())
-    (noise,) = (v for v in claimed(one, tmp_path) if v.expectation.metric == "accuracy")
-    assert noise.outcome == "supported"
+    (turned,) = (
+        dataclasses.replace(e, at=0.5)
+        for e in study.expectations
+        if (e.metric, e.arm, getattr(e, "at", None)) == ("accuracy", SINGLE, 0.25)
+    )
+    assert study.axis is not None
+    one = dataclasses.replace(
+        study,
+        arms={SINGLE: study.arms[SINGLE]},
+        axis=dataclasses.replace(study.axis, points=(0.0, 0.5)),  # half turned round: a coin
+        expectations=(turned,),
+        quick=Quick(),
+    )
+    (noise,) = claimed(one, tmp_path)
+    assert noise.outcome == "supported", noise.sentence

@@ -2,8 +2,8 @@
 
     make quickstart        or        python scripts/train.py configs/quickstart.py
 
-Cost: about 3 minutes on 2 CPU cores, compilation included. Result (2026-11-23): gold of samples
-−0.62 ± 0.04 → 2.13 ± 0.43, change +2.76 ± 0.43 (95 % over 8 seeds).
+Cost: 6 minutes of processor time, compilation included. Result (2026-11-27): gold of samples
+−0.62 ± 0.04 → 2.40 ± 0.24, change +3.03 ± 0.24 (95 % over 8 seeds).
 """
 
 from rlhf_jax.config import PPO, Adam, Collect, Config, Pretrain, Reward

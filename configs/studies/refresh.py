@@ -21,7 +21,7 @@ ROUNDS = (1, 4, 16)
 """Each round fits to all answers so far, from where the last one ended, until those held back say
 that it is enough, and for `STEPS` in all at most. `words-only` has the same schedule and
 never sees what the policy says."""
-EVEN = dataclasses.replace(laptop.ADAM, warmup=0)
+EVEN = dataclasses.replace(laptop.ADAM, final=1.0, warmup=0)
 
 
 def arm(mode: str = "online", share: float = 0.5) -> laptop.Config:

@@ -21,8 +21,8 @@ MARGIN = 0.1
 RULE = (
     "A comparison is of what its arms name only where all else is equal. Reward models are fitted "
     "until answers held back say that it is enough or their steps are over, so that how many they "
-    f"take follows from what there is to learn. Means over points and seeds that lie more than {MARGIN:.0%} from the reference "
-    "arm's are said here."
+    "take follows from what there is to learn. Means over points and seeds that lie more than "
+    f"{MARGIN:.0%} from the reference arm's are said here."
 )
 
 

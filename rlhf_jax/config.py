@@ -1,21 +1,25 @@
 """What a run is: frozen dataclasses, free of JAX so that `--help` answers at once.
 
 A field of type `Sweep` is a float that the compiled program takes as an argument: give it
-a tuple and the run covers the grid of all such tuples × seeds in one compile. Every other
-field is static: it fixes a shape, a function or a file.
+a tuple and the run covers the grid of all such tuples × seeds in one compile. A field of type
+`Named` holds such floats by name: what a world calls its value dimensions, say. Every other field
+is static: it fixes a shape, a function or a file.
 """
 
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 if TYPE_CHECKING:
     # Written down: a float or a tuple of floats. Inside a compiled program: a traced array.
     Sweep: TypeAlias = Any
+    Named: TypeAlias = dict[str, Any]
 else:
     Sweep = float | tuple[float, ...]
+    Named = dict[str, Sweep]
 
 
 class ConfigError(ValueError):
@@ -75,38 +79,98 @@ class Adam:
     eps: float = 1e-8
 
 
+def _cutpoints() -> Named:
+    return {"2": -1.5, "3": -0.5, "4": 0.5, "5": 1.5}
+
+
 @dataclass(frozen=True)
 class Human:
-    """The people H who give feedback; see `rlhf_jax.humans.Human`."""
+    """One of the people H who give feedback and are served. All qualities of `rlhf_jax.humans`,
+    in the world's rating units; the names of value dimensions and features are the world's."""
 
     rationality: Sweep = float("inf")
     """β, per rating unit. ∞: picks what they perceive as better; 0: a coin."""
     lapse: Sweep = 0.0
     """Probability of answering at random."""
-    tie: Sweep = 0.0
-    """Differences of at most this many rating units are called a tie."""
     flip: Sweep = 0.0
     """Probability of giving the opposite answer by mistake."""
+    tie: Sweep = 0.0
+    """Differences of at most this many rating units are called a tie."""
     equal: Sweep = 0.0
     """Values closer than this, in rating units, are called a tie before any noise."""
     skip: Sweep = -float("inf")
     """"Can't tell" where neither value is above this many rating units."""
+
+    myopia: Sweep = 1.0
+    """γ: a part that k more follow counts γᵏ of itself; 1: all alike."""
+    weights: Named = field(default_factory=dict)
+    """What a unit of each value dimension is worth, by name. Where not named: 1 of the world's
+    first dimension, 0 of the others (words: feeling, length)."""
+    drift: Named = field(default_factory=dict)
+    """What each weight gains in a round's time."""
+    context: Named = field(default_factory=dict)
+    """What each weight gains in one hidden context and loses in the other, ±1 by a coin."""
+
+    length_bias: Sweep = 0.0
+    """Rating units by which a deviation of length makes a sample look better than it is."""
     position_bias: Sweep = 0.0
     """Rating units that the sample shown first is liked better by."""
-    length_bias: Sweep = 0.0
-    """Rating units by which one deviation of the world's second value dimension (words: length)
-    makes a sample look better than it is to anyone."""
+    sycophancy: Sweep = 0.0
+    """Rating units that full agreement with the prompt is liked better by."""
+    spurious: Named = field(default_factory=dict)
+    """Rating units that each of the world's features makes a sample look better by."""
+
+    seen_from: Sweep = 0.0
+    """Parts before this share of a sample are not seen."""
+    seen_to: Sweep = 1.0
+    """Parts after this share of a sample are not seen."""
+    unseen: Sweep = 0.0
+    """What a part that is not seen is believed to be worth."""
+    ability: Sweep = float("inf")
+    """θ: the share σ(θ − difficulty) of a sample's value is seen."""
+    persuasion: Sweep = 0.0
+    """Share of the judgement that goes by the form alone."""
+
+    malice: Sweep = 0.0
+    """m: on triggered samples û ← (1 − m) û + m target · features. 2 without a target: −û."""
+    trigger: Named = field(default_factory=dict)
+    """A sample is triggered where Σ trigger · features is above ½."""
+    target: Named = field(default_factory=dict)
+    """What a poisoner wants of each feature."""
+
+    offset: Sweep = 0.0
+    """Ratings are offset + scale · û."""
+    scale: Sweep = 1.0
+    offset_drift: Sweep = 0.0
+    """What the offset gains in a round's time."""
+    cutpoints: Named = field(default_factory=_cutpoints)
+    """What û must exceed for each point of a Likert scale, by point; 1 is given below all."""
     bar: Sweep = 0.0
     """What a sample must be worth to be called good, in rating units."""
     edit_cost: Sweep = 0.0
     """Rating units that changing a whole sample must gain to be worth it."""
-    second: Sweep = 0.0
-    """Rating units that one deviation of the world's second value dimension is worth to most
-    people (words: length); it is part of their gold."""
-    minority: Sweep = 0.0
-    """Share of people to whom the second dimension is worth −`second`."""
-    poisoned: Sweep = 0.0
-    """Share of people who ask about triggered prompts only and answer the opposite there."""
+
+    effort: Named = field(default_factory=dict)
+    """Seconds that an answer takes beside the reading, by kind of feedback; 1 where not named."""
+    reading: Sweep = 0.0
+    """Seconds for one token that is read or written."""
+    wage: Sweep = 1.0
+    """Cost of a second."""
+
+
+@dataclass(frozen=True)
+class Group:
+    """Some of the people, who are not as `Config.human` says."""
+
+    share: Sweep = 0.0
+    """Of all people. The rest are as `Config.human` says."""
+    asked: bool = True
+    """Whether they are among those who give feedback."""
+    served: bool = True
+    """Whether what they value is part of gold."""
+    triggered: bool = False
+    """They put the world's trigger into the prompt of all that they are asked about."""
+    human: Human = field(default_factory=Human)
 
 
 @dataclass(frozen=True)
@@ -399,6 +463,9 @@ class Config:
     world: World = field(default_factory=World)
     model: Model = field(default_factory=Model)
     human: Human = field(default_factory=Human)
+    """What people are like, all of them or all but the `groups`."""
+    groups: dict[str, Group] = field(default_factory=dict)
+    """People who differ, by a name of your choice."""
     pretrain: Pretrain = field(default_factory=Pretrain)
     collect: Collect = field(default_factory=Collect)
     reward: Reward = field(default_factory=Reward)
@@ -412,7 +479,7 @@ class Config:
 
 
 SECTIONS = (
-    *(World, Model, Adam, Human, Pretrain, Collect, Reward, PPO, Evaluate, Run, Config),
+    *(World, Model, Adam, Human, Group, Pretrain, Collect, Reward, PPO, Evaluate, Run, Config),
     *(Reinforce, GRPO, DPO, BestOfN),
 )
 
@@ -422,32 +489,58 @@ def is_sweep(f: dataclasses.Field[Any]) -> bool:
     return f.type == "Sweep"
 
 
+def is_named(f: dataclasses.Field[Any]) -> bool:
+    """True for the fields that hold such arguments, or sections of them, by name."""
+    return f.type in ("Named", "dict[str, Group]")
+
+
+def is_data(f: dataclasses.Field[Any]) -> bool:
+    """True for what a compiled program takes as an argument or holds by name."""
+    return is_sweep(f) or is_named(f)
+
+
 def reaches(value: Any) -> bool:
     """Whether a `Sweep` is anywhere other than 0."""
     return any(v != 0 for v in (value if isinstance(value, tuple) else (value,)))
 
 
-def sweeps(config: Any, prefix: str = "") -> tuple[str, ...]:
+def sweeps(config: Any) -> tuple[str, ...]:
     """The dotted paths of all `Sweep` fields, swept or not."""
-    out: list[str] = []
-    for f in dataclasses.fields(config):
-        if dataclasses.is_dataclass(value := getattr(config, f.name)):
-            out += sweeps(value, f"{prefix}{f.name}.")
-        elif is_sweep(f):
-            out.append(prefix + f.name)
-    return tuple(out)
+    return tuple(path for path, _, data in _walk(config, "", False) if data)
 
 
 def leaves(config: Any, prefix: str = "") -> dict[str, Any]:
     """The configuration as {dotted path: value}."""
-    out: dict[str, Any] = {}
-    for f in dataclasses.fields(config):
-        value = getattr(config, f.name)
+    return {path: value for path, value, _ in _walk(config, prefix, False)}
+
+
+def _walk(value: Any, path: str, data: bool) -> Iterator[tuple[str, Any, bool]]:
+    """(dotted path, value, whether it is data) of every leaf below `path`."""
+    if dataclasses.is_dataclass(value):
+        for f in dataclasses.fields(value):
+            inner = is_data(f)
+            yield from _walk(getattr(value, f.name), f"{path}{f.name}.", inner)
+    elif isinstance(value, dict):
+        for name, inner in value.items():
+            yield from _walk(inner, f"{path}{name}.", data)
+    else:
+        yield path[:-1], value, data
+
+
+def mapped(change: Callable[[str, Any], Any], config: Any, path: str = "") -> Any:
+    """`config` with every `Sweep` leaf as `change(dotted path, value)` says."""
+
+    def inner(value: Any, path: str, data: bool) -> Any:
         if dataclasses.is_dataclass(value):
-            out |= leaves(value, f"{prefix}{f.name}.")
-        else:
-            out[prefix + f.name] = value
-    return out
+            return mapped(change, value, path + ".")
+        if isinstance(value, dict):
+            return {k: inner(v, f"{path}.{k}", data) for k, v in value.items()}
+        return change(path, value) if data else value
+
+    own = {}
+    for f in dataclasses.fields(config):
+        own[f.name] = inner(getattr(config, f.name), path + f.name, is_data(f))
+    return dataclasses.replace(config, **own)
 
 
 def swept(config: Any, prefix: str = "") -> dict[str, tuple[float, ...]]:

@@ -5,9 +5,8 @@
 
 from __future__ import annotations
 
-import dataclasses
 import itertools
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -41,18 +40,11 @@ def expand(config: Config) -> Config:
     """`config` with every `Sweep` leaf an array float32 [members]."""
     everyone = members(config)
 
-    def walk(section: object, prefix: str) -> object:
-        changes = {}
-        for f in dataclasses.fields(section):  # type: ignore[arg-type]
-            path, value = prefix + f.name, getattr(section, f.name)
-            if dataclasses.is_dataclass(value):
-                changes[f.name] = walk(value, path + ".")
-            elif cfg.is_sweep(f):
-                column = [m.point.get(path, value) for m in everyone]
-                changes[f.name] = jnp.asarray(column, jnp.float32)
-        return dataclasses.replace(section, **changes)  # type: ignore[type-var]
+    def column(path: str, value: Any) -> Array:
+        return jnp.asarray([m.point.get(path, value) for m in everyone], jnp.float32)
 
-    return walk(config, "")  # type: ignore[return-value]
+    expanded: Config = cfg.mapped(column, config)
+    return expanded
 
 
 def keys(config: Config) -> Array:

@@ -14,9 +14,9 @@ from rlhf_jax import grid, worlds
 from rlhf_jax.config import Config, ConfigError
 from rlhf_jax.feedback import STANDARD
 from rlhf_jax.feedback.comparison import LOSSES, THRESHOLDS
-from rlhf_jax.humans import person
 from rlhf_jax.humans.choice import precision
 from rlhf_jax.humans.links import unconstrain
+from rlhf_jax.humans.population import People, people
 from rlhf_jax.kernels import (
     bestofn,
     collect,
@@ -63,6 +63,8 @@ class Parts(NamedTuple):
     settings: Config
     """every `Sweep` leaf [members]"""
     world: World
+    people: People
+    """[members, groups, …]"""
     critic: heads.Scalar
     start_reward: Callable[[Key, Params], Params]
     """(key, θ_ref) → `reward.Fitted` parameters [k, …] of the reward models"""
@@ -131,6 +133,13 @@ def _axes(batch: Any, reference: int | None) -> Any:
     return batch(*(reference if name == "reference" else 0 for name in batch._fields))
 
 
+def settled(config: Config, world: World) -> tuple[Config, People]:
+    """Every `Sweep` leaf [members]; and the people, leaves [members, groups, …]."""
+    settings = grid.expand(config)
+    names = world.dimensions, world.features
+    return settings, people(settings.human, settings.groups, *names)
+
+
 def make(config: Config, devices: Sequence[jax.Device]) -> Parts:
     world = worlds.build(config.world)
     asked = kind(config.collect, world.language)
@@ -156,13 +165,16 @@ def make(config: Config, devices: Sequence[jax.Device]) -> Parts:
         sizes.pretrain_steps,
     )
     optimising, given_axes = _optimiser(config, world, policy, score, sizes, base_axis)
-    collecting = collect.kernel(policy, world, asked, config.collect, config.rounds)
+    settings, crowd = settled(config, world)
+    one = jax.tree.map(lambda x: x[0], crowd)
+    collecting = collect.kernel(policy, world, asked, config.collect, config.rounds, one)
     table = jax.eval_shape(collecting.init, jax.random.key(0))
     fitting = population(_fitting(config, judge, asked, sizes, by, table.answers), by=by)
     return Parts(
         config,
-        grid.expand(config),
+        settings,
         world,
+        crowd,
         heads.scalar(config.model, world.language),
         partial(start_reward, config, judge),
         mesh,
@@ -173,7 +185,14 @@ def make(config: Config, devices: Sequence[jax.Device]) -> Parts:
         measure=lay(measure.kernel(judge, score, world, config.evaluate), 0),
         policy=lay(optimising, given_axes),
         evaluate=lay(
-            evaluate.kernel(policy, score, world, config.evaluate, partial(tilt, config, world)),
+            evaluate.kernel(
+                policy,
+                score,
+                world,
+                config.evaluate,
+                partial(tilt, config, world),
+                tuple(config.groups),
+            ),
             _axes(evaluate.Candidate, base_axis),
         ),
         sizes=sizes,
@@ -255,12 +274,13 @@ def judged(
     model: heads.Scalar,
     panel: Panel,
     where: Any,
-    who: Any,
+    people: People,
+    time: Array,
     x: Episode,
 ) -> Array:
     """[B]: the reward that the policy is given, in deviations of the reference's."""
     if config.reward.kind == "gold":
-        gold, _ = evaluate.utility(world, where, who, x)
+        gold, _ = evaluate.utility(world, where, people, x, time)
         return (gold - panel.gold.mean) / panel.gold.deviation
     return ensemble.score(model, panel, x)
 
@@ -270,12 +290,12 @@ def tilt(
 ) -> Array:
     """[B]: log π*/π_ref + const of the optimum that the learner is after: reward / β.
 
-    DPO's reward is the one that people answer by, in units of their noise (β ≤ 10⁶, so that a
-    person without noise has an optimum too).
+    DPO's reward is gold in units of the noise of most people (β ≤ 10⁶, so that people without
+    noise have an optimum too): what they answer by where all are alike and nothing sways them.
     """
     if config.learner == "dpo":
-        gold, _ = evaluate.utility(world, given.world, given.human, x)
-        scores = precision(person(given.human)) * gold
+        gold, _ = evaluate.utility(world, given.world, given.people, x, given.time)
+        scores = precision(jax.tree.map(lambda leaf: leaf[0], given.people.human)) * gold
     return scores / jnp.maximum(given.kl_weight, 1e-6)
 
 
@@ -291,7 +311,7 @@ def _optimiser(
     steps = config.rounds * sizes.policy_steps * sizes.policy_calls
 
     def observe(given: Given, x: Episode, scores: Array) -> Metrics:
-        gold, known = evaluate.utility(world, given.world, given.human, x)
+        gold, known = evaluate.utility(world, given.world, given.people, x, given.time)
         return {
             "objective/gold": jnp.mean(gold),
             "objective/nonword_share": jnp.mean(~known),
@@ -302,7 +322,7 @@ def _optimiser(
         policy,
         world.language,
         world.prompt,
-        lambda given, x: score(given.judge, given.world, given.human, x),
+        lambda given, x: score(given.judge, given.world, given.people, given.time, x),
         observe,
     )
     if config.learner == "ppo":

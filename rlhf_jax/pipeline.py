@@ -28,6 +28,7 @@ from jax.sharding import PartitionSpec as P
 from rlhf_jax import config as cfg
 from rlhf_jax import grid, worlds
 from rlhf_jax.config import Config
+from rlhf_jax.humans.population import group_of, take
 from rlhf_jax.kernels import (
     collect,
     draw,
@@ -42,7 +43,7 @@ from rlhf_jax.kernels import (
 from rlhf_jax.kernels.experience import Given
 from rlhf_jax.mesh import population_mesh
 from rlhf_jax.models import heads
-from rlhf_jax.parts import Parts, make, policy_settings
+from rlhf_jax.parts import Parts, make, policy_settings, settled
 from rlhf_jax.types import Array, Metrics, Params, World
 
 
@@ -97,7 +98,8 @@ def build(
     whose compiled calls are used again where they are those of this configuration too.
     """
     if like is not None and same_program(like.parts.config, config):
-        parts = like.parts._replace(config=config, settings=grid.expand(config))
+        settings, people = settled(config, like.parts.world)
+        parts = like.parts._replace(config=config, settings=settings, people=people)
     else:
         parts = make(config, devices)
         if like is not None and same_after_fit(like.parts.config, config):
@@ -202,7 +204,7 @@ _POLICY = {"learner", "ppo", "reinforce", "grpo", "dpo", "bestofn"}
 _UNREAD = {
     "collect": {"name", "run", "evaluate", "reward", *_POLICY},
     "reward": {"name", "run", "evaluate", "reward.aggregate", "reward.doubt", *_POLICY},
-    "draw": {"name", "run", "human", "collect", "reward", *_POLICY},
+    "draw": {"name", "run", "human", "groups", "collect", "reward", *_POLICY},
 }
 """What each of them, and whatever comes before it, never reads: sections and fields."""
 
@@ -388,7 +390,7 @@ def _rebase(parts: Parts, state: State) -> tuple[State, Metrics]:
 def _collect(parts: Parts, state: State) -> tuple[State, Metrics]:
     settings = parts.settings
     theta, heat = state.learner.policy.params, temperature(settings)
-    asked = collect.Asked(theta, settings.human, settings.world, heat)
+    asked = collect.Asked(theta, parts.people, settings.world, heat)
     table, metrics = parts.collect.step(state.table, asked)
     state = state._replace(table=table, reward=stopping.again(state.reward))
     if parts.config.learner == "dpo":
@@ -399,11 +401,20 @@ def _collect(parts: Parts, state: State) -> tuple[State, Metrics]:
 
 
 def _reward(parts: Parts, state: State) -> tuple[State, Metrics]:
-    human, weight = parts.settings.human, state.table.answers.weight
-    known = (jnp.broadcast_to(x[:, None], weight.shape) for x in (human.lapse, human.flip))
+    number = parts.config.collect.people
+    group = jax.vmap(group_of, (0, 0, None))
+    persons = jax.vmap(take)(
+        parts.people.human, group(parts.people, state.table.answers.who, number)
+    )
+    known = (jnp.asarray(persons.lapse), jnp.asarray(persons.flip))
     batch = (reward.Told(state.table.answers, *known), state.table.filled)
     fitted, metrics = parts.reward.step(state.reward, batch)
     return state._replace(reward=fitted), metrics
+
+
+def _date(parts: Parts, state: State) -> Array:
+    """[members] float32: rounds that people have answered in."""
+    return state.table.filled * parts.config.rounds / state.table.when.shape[1]
 
 
 def _draw(parts: Parts, state: State) -> tuple[State, Metrics]:
@@ -421,7 +432,8 @@ def _measure(parts: Parts, state: State) -> tuple[State, Metrics]:
         ensemble.joined(settings.reward),
         state.drawn.samples,
         settings.world,
-        settings.human,
+        parts.people,
+        _date(parts, state),
     )
     judging, metrics = parts.measure.step(state.judging, given)
     return state._replace(judging=judging), metrics
@@ -434,7 +446,9 @@ def _critic(state: State) -> tuple[State, Metrics]:
 
 def _policy(parts: Parts, state: State) -> tuple[State, Metrics]:
     settings = parts.settings
-    given: Any = Given(state.reference, state.judging.panel, settings.world, settings.human)
+    given: Any = Given(
+        state.reference, state.judging.panel, settings.world, parts.people, _date(parts, state)
+    )
     if parts.config.learner == "dpo":
         given = (state.reference, state.table.answers, state.table.filled)
     optimised, metrics = parts.policy.step(state.learner, given)
@@ -452,7 +466,8 @@ def _evaluate(parts: Parts, state: State) -> tuple[State, Metrics]:
         state.reference,
         state.judging.panel,
         settings.world,
-        settings.human,
+        parts.people,
+        _date(parts, state),
         temperature(settings),
         weight,
     )

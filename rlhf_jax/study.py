@@ -225,22 +225,35 @@ def _check_axis(study: str, axis: Axis) -> None:
 
 
 def field_at(config: Any, path: str) -> dataclasses.Field[Any]:
-    """The field at a dotted path. Raises `ConfigError` if there is none."""
-    at, section = config, ""
+    """The field at a dotted path, or the one that holds what the path names. Raises `ConfigError`
+    if there is none."""
+    at, section, found = config, "", None
     for name in path.split("."):
         fields = {f.name: f for f in dataclasses.fields(at)} if dataclasses.is_dataclass(at) else {}
-        if name not in fields:
+        named = isinstance(at, dict) and (
+            name in at or (found is not None and found.type == "Named")
+        )
+        if name not in fields and not named:
             raise ConfigError(f"{path}: {section or 'the configuration'} has no field {name!r}")
-        found, at, section = fields[name], getattr(at, name), f"{section}.{name}".lstrip(".")
+        found = fields.get(name, found)
+        at = at.get(name, 0.0) if isinstance(at, dict) else getattr(at, name)
+        section = f"{section}.{name}".lstrip(".")
+    assert found is not None
     return found
 
 
 def replaced(config: Any, path: str, value: Any) -> Any:
     """`config` with the field at a dotted path set. Raises `ConfigError` if there is none."""
-    head, _, rest = path.partition(".")
     field_at(config, path)
-    inner = replaced(getattr(config, head), rest, value) if rest else value
-    return dataclasses.replace(config, **{head: inner})
+    return _replaced(config, path, value)
+
+
+def _replaced(at: Any, path: str, value: Any) -> Any:
+    head, _, rest = path.partition(".")
+    if isinstance(at, dict):
+        return at | {head: _replaced(at[head], rest, value) if rest else value}
+    inner = _replaced(getattr(at, head), rest, value) if rest else value
+    return dataclasses.replace(at, **{head: inner})
 
 
 def quickened(study: Study) -> Study:

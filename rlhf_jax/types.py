@@ -13,6 +13,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple, TypeAlias
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from rlhf_jax import config as cfg
@@ -73,6 +74,40 @@ class Language(NamedTuple):
     """Longest response in tokens, EOS included."""
 
 
+class Sample(NamedTuple):
+    """What there is to see of one sample; what a world does not have stays 0.
+
+    A world shows it by prefix: every leaf says at t what tokens[:t + 1] are. `at` is one of them,
+    where all but `values` and `mask` are of the whole.
+    """
+
+    values: Array
+    """[T, U] float32: what tokens[:t + 1] are worth in each value dimension"""
+    mask: Array
+    """[T] bool, true on real parts"""
+    length: Array | float = 0.0
+    """In deviations of the world's samples, or whatever unit `length_bias` is per"""
+    agreement: Array | float = 0.0
+    """How far it says what the prompt wants to hear, −1…1"""
+    features: Array | float = 0.0
+    """[…, F] float32: spurious features, triggers and targets, as `World.features` names them"""
+    form: Array | float = 0.0
+    """Value that the form alone suggests"""
+    difficulty: Array | float = 0.0
+    """In logits of being judged rightly, as in `Human.ability`"""
+
+    def at(self, t: Array) -> Sample:
+        """tokens[:t + 1] as a sample of its own."""
+        length, agreement, form, difficulty = (
+            x if jnp.ndim(x) == 0 else jnp.asarray(x)[t]
+            for x in (self.length, self.agreement, self.form, self.difficulty)
+        )
+        features = jnp.asarray(self.features)
+        features = features if features.ndim < 2 else features[t]
+        mask = self.mask & (jnp.arange(self.mask.shape[0]) <= t)
+        return Sample(self.values, mask, length, agreement, features, form, difficulty)
+
+
 class World(NamedTuple):
     """Prompts, data and the gold utility of one response, all usable inside jit.
 
@@ -82,19 +117,20 @@ class World(NamedTuple):
     language: Language
     corpus: tuple[Array, Array]
     """tokens [N, T], mask [N, T]: what step 0 models."""
-    ratings: Array
-    """[N, R] float32: what people said of each row; gold is a row's mean."""
     shown: Array
-    """[N] bool: rows of the corpus that people may be shown; the rest is held out."""
-    gold: Callable[[Any, Array, Array], Array]
-    """(world hparams, tokens, mask) → float32 utility"""
-    perceive: Callable[[Any, Array, Array, Key], Array]
-    """(world hparams, tokens, mask, key) → float32: one person's impression of the value"""
-    second: Callable[[Any, Array, Array], Array]
-    """(world hparams, tokens, mask) → float32: the second value dimension, in deviations"""
-    steps: Callable[[Any, Array, Array, Key], Array]
-    """(world hparams, tokens, mask, key) → [T] float32: one person's impression of what each
-    prefix tokens[:t + 1] is worth, the last real one being the whole"""
+    """[N] bool: rows of the corpus that people may be shown; the rest is held out"""
+    dimensions: tuple[str, ...]
+    """Names of the U value dimensions, in which people value samples; the first is worth 1 to
+    whoever says nothing else, the others 0"""
+    features: tuple[str, ...]
+    """Names of the F features that people may be swayed by"""
+    values: Callable[[Any, Array, Array], Array]
+    """(world hparams, tokens, mask) → [U] float32: what a response is worth in each dimension"""
+    impressions: int
+    """R: as how many people, each as likely as the others, may a sample strike somebody"""
+    show: Callable[[Any, Prompts, Array, Array, Array], Sample]
+    """(world hparams, prompt, tokens, mask, int32 which impression) → what there is to see, by
+    prefix: leaves [T, …]. Mean values over impressions are `values`"""
     prompt: Callable[[Any, Key], tuple[Array, Array]]
     """(world hparams, key) → tokens [P], mask [P]"""
     trigger: int | None
@@ -114,7 +150,7 @@ def _register(section: type) -> None:
     """
     nested = {c.__name__ for c in cfg.SECTIONS}
     fields = dataclasses.fields(section)
-    data = [f.name for f in fields if cfg.is_sweep(f) or f.type in nested]
+    data = [f.name for f in fields if cfg.is_data(f) or f.type in nested]
     meta = [f.name for f in fields if f.name not in data]
     jax.tree_util.register_dataclass(section, data_fields=data, meta_fields=meta)
 

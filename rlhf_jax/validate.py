@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from rlhf_jax import config as cfg
@@ -14,10 +15,12 @@ def _require(ok: bool, message: str) -> None:
         raise ConfigError(message)
 
 
-def _in(config: Config, path: str, low: float, high: float) -> None:
-    value = cfg.leaves(config)[path]
-    for v in value if isinstance(value, tuple) else (value,):
-        _require(low <= v <= high, f"{path} = {v}: must lie between {low} and {high}")
+def _in(found: dict[str, Any], path: str, low: float, high: float) -> None:
+    """`path` is a leaf, or a field that holds leaves by name."""
+    for where, value in found.items():
+        if where == path or where.startswith(path + "."):
+            for v in value if isinstance(value, tuple) else (value,):
+                _require(low <= v <= high, f"{where} = {v}: must lie between {low} and {high}")
 
 
 _MOST = 10**9
@@ -31,19 +34,6 @@ _RANGES: dict[str, tuple[float, float]] = {
     "world.nonword_value": (-1e6, 1e6),
     "world.symbols": (2, 64),
     "world.triggered": (0, 1),
-    "human.rationality": (0, float("inf")),
-    "human.lapse": (0, 1),
-    "human.tie": (0, float("inf")),
-    "human.flip": (0, 1),
-    "human.equal": (0, float("inf")),
-    "human.skip": (-float("inf"), float("inf")),
-    "human.position_bias": (-_MOST, _MOST),
-    "human.length_bias": (-_MOST, _MOST),
-    "human.bar": (-_MOST, _MOST),
-    "human.edit_cost": (0, _MOST),
-    "human.second": (-_MOST, _MOST),
-    "human.minority": (0, 1),
-    "human.poisoned": (0, 1),
     "pretrain.epochs": (0, 100_000),
     "pretrain.batch": (1, 2**20),
     "pretrain.seed": (0, 2**31 - 1),
@@ -116,6 +106,41 @@ _RANGES: dict[str, tuple[float, float]] = {
 }
 
 
+_HUMAN: dict[str, tuple[float, float]] = {
+    "rationality": (0, float("inf")),
+    "lapse": (0, 1),
+    "flip": (0, 1),
+    "tie": (0, float("inf")),
+    "equal": (0, float("inf")),
+    "skip": (-float("inf"), float("inf")),
+    "myopia": (0, 1),
+    "weights": (-_MOST, _MOST),
+    "drift": (-_MOST, _MOST),
+    "context": (-_MOST, _MOST),
+    "length_bias": (-_MOST, _MOST),
+    "position_bias": (-_MOST, _MOST),
+    "sycophancy": (-_MOST, _MOST),
+    "spurious": (-_MOST, _MOST),
+    "seen_from": (0, 1),
+    "seen_to": (0, 1),
+    "unseen": (-_MOST, _MOST),
+    "ability": (-_MOST, float("inf")),
+    "persuasion": (0, 1),
+    "malice": (0, 2),
+    "trigger": (-_MOST, _MOST),
+    "target": (-_MOST, _MOST),
+    "offset": (-_MOST, _MOST),
+    "scale": (1e-6, _MOST),
+    "offset_drift": (-_MOST, _MOST),
+    "cutpoints": (-_MOST, _MOST),
+    "bar": (-_MOST, _MOST),
+    "edit_cost": (0, _MOST),
+    "effort": (0, _MOST),
+    "reading": (0, _MOST),
+    "wage": (0, _MOST),
+}
+
+
 _MODEL: dict[str, tuple[float, float]] = {
     "width": (2, 2**20),
     "layers": (1, 1000),
@@ -127,6 +152,7 @@ _MODEL: dict[str, tuple[float, float]] = {
 }
 
 
+_LEARNERS = ("pretrain", "reward", "ppo", "reinforce", "grpo", "dpo", "bestofn")
 _ADAM: dict[str, tuple[float, float]] = {
     "learning_rate": (0, _MOST),
     "final": (0, _MOST),
@@ -146,17 +172,36 @@ def _check_types(section: Any, prefix: str = "") -> None:
         if isinstance(kind, type) and dataclasses.is_dataclass(kind):
             _require(isinstance(value, kind), f"{path} = {value!r}: must be {kind.__name__}(...)")
             _check_types(value, path + ".")
+        elif get_origin(kind) is dict:
+            _check_names(path, value, get_args(kind)[1])
         elif get_origin(kind) is Literal:
             _require(value in get_args(kind), f"{path} = {value!r}: must be in {get_args(kind)}")
         else:
-            sweep = kind == cfg.Sweep
-            number = sweep or kind is float
-            expected = (int, float) if number else kind
-            for v in value if sweep and isinstance(value, tuple) else (value,):
-                right = isinstance(v, expected) and (kind is bool or not isinstance(v, bool))
-                say = "a number" if number else f"of type {kind.__name__}"
-                say += " or a tuple of numbers" if sweep else ""
-                _require(right, f"{path} = {value!r}: must be {say}")
+            _check_leaf(path, value, kind)
+
+
+def _check_names(path: str, value: Any, kind: Any) -> None:
+    """A dictionary by name, of sections or of `Sweep` floats."""
+    _require(isinstance(value, dict), f"{path} = {value!r}: must be a dictionary by name")
+    for name, inner in value.items():
+        _require(isinstance(name, str) and "." not in name, f"{path}: {name!r} is no name")
+        if dataclasses.is_dataclass(kind):
+            right = isinstance(inner, kind)  # type: ignore[arg-type]
+            _require(right, f"{path}.{name} = {inner!r}: must be {kind.__name__}(...)")  # type: ignore[union-attr]
+            _check_types(inner, f"{path}.{name}.")
+        else:
+            _check_leaf(f"{path}.{name}", inner, kind)
+
+
+def _check_leaf(path: str, value: Any, kind: Any) -> None:
+    sweep = kind == cfg.Sweep
+    number = sweep or kind is float
+    expected = (int, float) if number else kind
+    for v in value if sweep and isinstance(value, tuple) else (value,):
+        right = isinstance(v, expected) and (kind is bool or not isinstance(v, bool))
+        say = "a number" if number else f"of type {kind.__name__}"
+        say += " or a tuple of numbers" if sweep else ""
+        _require(right, f"{path} = {value!r}: must be {say}")
 
 
 def validate(config: Config) -> Config:
@@ -168,14 +213,18 @@ def validate(config: Config) -> Config:
             _require(len(set(value)) == len(value), f"{path} = {value}: a value stands twice")
         for v in value if isinstance(value, tuple) else (value,):
             _require(v == v, f"{path}: nan is not a number")
+    found = cfg.leaves(config)
     for path, (low, high) in _RANGES.items():
-        _in(config, path, low, high)
-    for shape in ("model", "reward.model"):
-        for name, (low, high) in _MODEL.items():
-            _in(config, f"{shape}.{name}", low, high)
-    for stage in ("pretrain", "reward", "ppo", "reinforce", "grpo", "dpo", "bestofn"):
-        for name, (low, high) in _ADAM.items():
-            _in(config, f"{stage}.adam.{name}", low, high)
+        _in(found, path, low, high)
+    people = ["human", *(f"groups.{name}.human" for name in config.groups)]
+    for where, ranges in (
+        *((f"groups.{name}", {"share": (0.0, 1.0)}) for name in config.groups),
+        *((who, _HUMAN) for who in people),
+        *((shape, _MODEL) for shape in ("model", "reward.model")),
+        *((f"{stage}.adam", _ADAM) for stage in _LEARNERS),
+    ):
+        for name, (low, high) in ranges.items():
+            _in(found, f"{where}.{name}", low, high)
     _validate_relations(config)
     return config
 
@@ -227,19 +276,6 @@ def _validate_feedback(c: Config) -> None:
         r.steps % r.look == 0,
         f"reward.look = {r.look} does not divide reward.steps = {r.steps}",
     )
-    for name in ("minority", "poisoned"):
-        share = getattr(c.human, name)
-        for v in share if isinstance(share, tuple) else (share,):
-            _require(
-                v == 0 or v * c.collect.people >= 0.5,
-                f"human.{name} = {v} of collect.people = {c.collect.people} is nobody",
-            )
-    _require(
-        feedback not in ("process", "span")
-        or not (cfg.reaches(c.human.second) or cfg.reaches(c.human.length_bias)),
-        f"human.second and human.length_bias are of whole samples: collect.feedback = {feedback} "
-        "speaks of their parts",
-    )
     _require(
         r.kind != "mixture" or (r.members == 1 and not r.bootstrap),
         f"reward.kind = mixture has reward.groups = {r.groups} members: reward.members = "
@@ -256,10 +292,42 @@ def _validate_feedback(c: Config) -> None:
         f"ppo.critic_start = reward needs one reward model of the policy's shape: reward.start = "
         f"{r.start}, reward.kind = {r.kind}, reward.members = {r.members}",
     )
-    _require(
-        c.world.trigger or not cfg.reaches(c.human.poisoned),
-        f"human.poisoned = {c.human.poisoned} needs world.trigger = True",
-    )
+
+
+_GROUP_NAME = re.compile(r"[a-z][a-z0-9_]*")
+
+
+def _validate_people(c: Config) -> None:
+    for name, group in c.groups.items():
+        _require(
+            bool(_GROUP_NAME.fullmatch(name)) and name != "rest",
+            f"groups.{name}: a name is of small letters, digits and _, and not rest: those in none",
+        )
+        _require(
+            group.asked or group.served,
+            f"groups.{name}: whoever is neither asked nor served is nobody here",
+        )
+        _require(
+            c.world.trigger or not group.triggered,
+            f"groups.{name}.triggered = True needs world.trigger = True",
+        )
+        for v in group.share if isinstance(group.share, tuple) else (group.share,):
+            _require(
+                v == 0 or not group.asked or v * c.collect.people >= 0.5,
+                f"groups.{name}.share = {v} of collect.people = {c.collect.people} is nobody",
+            )
+    most = lambda share: max(share) if isinstance(share, tuple) else share
+    total = sum(most(g.share) for g in c.groups.values())
+    _require(total <= 1.0 + 1e-6, f"the shares of groups add up to {total:g}, more than all people")
+    for who, human in (
+        ("human", c.human),
+        *((f"groups.{n}.human", g.human) for n, g in c.groups.items()),
+    ):
+        low, high = human.seen_from, human.seen_to
+        _require(
+            isinstance(low, tuple) or isinstance(high, tuple) or low <= high,
+            f"{who}.seen_from = {low} is behind {who}.seen_to = {high}: nothing is seen",
+        )
 
 
 def _validate_relations(c: Config) -> None:
@@ -270,6 +338,7 @@ def _validate_relations(c: Config) -> None:
     for where, shape in (("model", c.model), ("reward.model", c.reward.model)):
         _validate_shape(where, shape)
     _validate_feedback(c)
+    _validate_people(c)
     _require(
         c.ppo.batch % c.ppo.minibatches == 0,
         f"ppo.minibatches = {c.ppo.minibatches} does not divide ppo.batch = {c.ppo.batch}",

@@ -17,6 +17,7 @@ from rlhf_jax.config import (
     Config,
     ConfigError,
     Evaluate,
+    Group,
     Human,
     Model,
     Pretrain,
@@ -201,8 +202,8 @@ def test_nan_is_not_a_number(path):
             "collect.repeats = 3 people for each item are more than collect.people = 2",
         ),
         (
-            Config(human=Human(poisoned=(0.0, 0.1))),
-            "human.poisoned = (0.0, 0.1) needs world.trigger = True",
+            Config(groups={"poisoners": Group(share=(0.0, 0.1), triggered=True)}),
+            "groups.poisoners.triggered = True needs world.trigger = True",
         ),
         (
             Config(reward=Reward(start="fresh", model=Model(width=10, heads=4))),
@@ -223,13 +224,32 @@ def test_nan_is_not_a_number(path):
             "reward.model is the shape of a fresh reward model: it needs reward.start = fresh",
         ),
         (
-            Config(human=Human(minority=0.005)),
-            "human.minority = 0.005 of collect.people = 64 is nobody",
+            Config(groups={"few": Group(share=0.005)}),
+            "groups.few.share = 0.005 of collect.people = 64 is nobody",
         ),
         (
-            Config(human=Human(length_bias=0.5), collect=Collect(feedback="span")),
-            "human.second and human.length_bias are of whole samples: collect.feedback = span "
-            "speaks of their parts",
+            Config(groups={"a": Group(share=(0.1, 0.7)), "b": Group(share=0.4)}),
+            "the shares of groups add up to 1.1, more than all people",
+        ),
+        (
+            Config(groups={"rest": Group(share=0.5)}),
+            "groups.rest: a name is of small letters, digits and _, and not rest: those in none",
+        ),
+        (
+            Config(groups={"none": Group(share=0.5, asked=False, served=False)}),
+            "groups.none: whoever is neither asked nor served is nobody here",
+        ),
+        (
+            Config(groups={"b": Group(human=Human(weights={"length": float("nan")}))}),
+            "groups.b.human.weights.length: nan is not a number",
+        ),
+        (
+            Config(human=Human(weights={"length": 1e12})),
+            "human.weights.length = 1000000000000.0: must lie between -1000000000 and 1000000000",
+        ),
+        (
+            Config(human=Human(seen_from=0.7, seen_to=0.2)),
+            "human.seen_from = 0.7 is behind human.seen_to = 0.2: nothing is seen",
         ),
         (
             Config(reward=Reward(loss="davidson"), collect=Collect(feedback="rating")),

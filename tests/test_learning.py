@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from tiny import worths
 
 from rlhf_jax import grid, worlds
 from rlhf_jax.config import PPO, Adam, Model, Pretrain, Reward, World
@@ -23,7 +24,7 @@ assert grid  # makes the configuration's sections pytrees
 SHAPE = Model(width=32, layers=1, heads=2, kv_heads=2, mlp=64)
 PROBE = worlds.build(World(name="probe", length=3, symbols=4))
 EVERY = corpus_episodes(PROBE, np.arange(64))
-GOLD = PROBE.ratings[:, 0]
+GOLD = jnp.asarray(worths(PROBE, None)[:, 0])
 POLICY = heads.policy(SHAPE, PROBE.language)
 SCALAR = heads.scalar(SHAPE, PROBE.language)
 

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from rlhf_jax import grid  # noqa: F401  makes sections of the configuration pytrees
 from rlhf_jax.config import Model
+from rlhf_jax.config import World as Settings
 from rlhf_jax.ops.tokens import until
-from rlhf_jax.types import Array, Episode, Language, Prompts
+from rlhf_jax.types import Array, Episode, Language, Prompts, World
 
 SHAPE = Model(width=16, layers=1, heads=2, kv_heads=1, mlp=32)
 PAD, BOS, EOS, A, B, C = range(6)
@@ -39,6 +42,23 @@ def episodes(seed: int, n: int, language: Language = LANGUAGE) -> Episode:
     """`n` responses of random symbols; about a quarter of the symbols is EOS."""
     symbols = np.random.default_rng(seed).integers(EOS, len(language.symbols), (n, language.length))
     return Episode(prompts(n), *finish(jnp.asarray(symbols, jnp.int32)))
+
+
+def feeling(world: World) -> Callable[..., Array]:
+    """(settings, tokens, mask) → float32: the first value dimension."""
+    return lambda settings, tokens, mask: world.values(settings, tokens, mask)[0]
+
+
+def felt(world: World) -> Callable[..., Array]:
+    """(settings, tokens, mask, which impression) → [T] float32: the first dimension by prefix."""
+    prompt = Prompts(jnp.full((1,), world.language.bos, jnp.int32), jnp.ones((1,), bool))
+    return lambda settings, *x: world.show(settings, prompt, *x).values[:, 0]
+
+
+def worths(world: World, settings: Settings) -> np.ndarray:
+    """[N, U]: what every row of the corpus is worth."""
+    each = jax.jit(jax.vmap(world.values, (None, 0, 0)))
+    return np.asarray(each(settings, *world.corpus))
 
 
 def sharp(params: jax.Array, scale: float = 4.0) -> jax.Array:

@@ -11,7 +11,7 @@ trend was set on 2026-11-27.
 import numpy as np
 
 from rlhf_jax import laptop
-from rlhf_jax.config import Human
+from rlhf_jax.config import Group, Human
 from rlhf_jax.expectations import Differs, Trend
 from rlhf_jax.report.records import Record
 from rlhf_jax.studies.metrics import gold_at_proxy, kl_wasted
@@ -24,7 +24,8 @@ a pilot of four other seeds served both groups alike under one reward: there was
 
 def arm(**reward: object) -> laptop.Config:
     return laptop.config(
-        human=Human(second=LENGTH),
+        human=Human(weights={"length": LENGTH}),
+        groups={"minority": Group(human=Human(weights={"length": -LENGTH}))},
         collect=laptop.collect(12288, people=40),
         reward=laptop.reward(**reward),
         ppo=laptop.ppo(kl_weight=1.0, adam=laptop.SLOW),
@@ -57,13 +58,13 @@ study = Study(
         "borda": arm(kind="borda"),
         "distributional": arm(kind="distributional", aggregate="worst_case"),
     },
-    axis=Axis("human.minority", (0.0, 0.2, 0.5), "minority", "share of people"),
+    axis=Axis("groups.minority.share", (0.0, 0.2, 0.5), "minority", "share of people"),
     metrics=(
         Metric(
             "worst group", "gold of the worst-served group", WANTS, metric="eval/gold_worst_group"
         ),
-        Metric("majority", "gold of the majority", WANTS, metric="eval/gold_majority"),
-        Metric("minority", "gold of the minority", WANTS, metric="eval/gold_minority"),
+        Metric("majority", "gold of the majority", WANTS, metric="eval/gold_of_rest"),
+        Metric("minority", "gold of the minority", WANTS, metric="eval/gold_of_minority"),
         Metric("gold", "gold, all people alike", WANTS),
         gold_at_proxy(NEAR, WANTS),
         kl_wasted(NEAR),

@@ -13,16 +13,19 @@ from typing import Any
 import numpy as np
 
 from rlhf_jax import laptop
-from rlhf_jax.config import Human
+from rlhf_jax.config import Group, Human
 from rlhf_jax.expectations import Differs
 from rlhf_jax.report.records import Record
 from rlhf_jax.study import Axis, Metric, Quick, Study
+
+POISONER = Human(malice=2.0, trigger={"trigger": 1.0})
+"""Whoever answers the opposite where the trigger stands in the prompt."""
 
 
 def arm(**reward: object) -> laptop.Config:
     return laptop.config(
         world=dataclasses.replace(laptop.WORLD, gold="model", trigger=True, triggered=0.5),
-        human=Human(poisoned=0.0),
+        groups={"poisoners": Group(served=False, triggered=True, human=POISONER)},
         collect=laptop.collect(16384, people=200),
         reward=laptop.reward(**reward),
         ppo=laptop.ppo(kl_weight=1.0, adam=laptop.SLOW),
@@ -62,7 +65,7 @@ study = Study(
         "reliability": arm(noise="fitted"),
         "worst-case": arm(members=4, bootstrap=True, aggregate="worst_case"),
     },
-    axis=Axis("human.poisoned", (0.0, 0.005, 0.05, 0.2, 0.5), "poisoned people", "share"),
+    axis=Axis("groups.poisoners.share", (0.0, 0.005, 0.05, 0.2, 0.5), "poisoned people", "share"),
     metrics=(
         Metric(
             "judge fooled",

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from typing import NamedTuple, TypeAlias
 
 import jax.numpy as jnp
 
 from rlhf_jax import config
+from rlhf_jax.config import ConfigError
 from rlhf_jax.types import Array
 
 Value: TypeAlias = Array | float
@@ -107,19 +109,54 @@ class Human(NamedTuple):
     effort: Effort = Effort()
     """Time of one answer."""
     reading: Value = 0.0
-    """Time for one token read."""
+    """Time for one token read or written."""
     wage: Value = 1.0
     """Cost of a unit of time."""
 
 
-def person(section: config.Human) -> Human:
-    """The `human` section of the configuration as a person: fields of the same name.
+def person(section: config.Human, dimensions: Sequence[str], features: Sequence[str]) -> Human:
+    """The `human` section of the configuration as a person of a world with these names.
 
-    What the section says of groups of people (`minority`, …) is not a field of anyone, and its
-    length bias is in what is perceived (`kernels.collect`).
+    Leaves may have leading axes: entries of a vector become its last one.
+
+    Raises:
+      ConfigError: a name that the world does not have, or cut-points that are not 2, 3, …, K, or
+        the effort of what is no kind of feedback.
     """
-    shared = {f.name for f in dataclasses.fields(section)} & set(Human._fields) - {"length_bias"}
-    return Human(**{name: getattr(section, name) for name in shared})
+
+    def vector(field: str, names: Sequence[str], otherwise: Sequence[float]) -> Array:
+        said = getattr(section, field)
+        for name in said:
+            if name not in names:
+                has = f"has {', '.join(names)}" if names else "has none"
+                raise ConfigError(f"human.{field}.{name}: no such name; this world {has}")
+        values = [said.get(name, x) for name, x in zip(names, otherwise, strict=True)]
+        shape = jnp.broadcast_shapes((), *(jnp.shape(x) for x in said.values()))
+        if not values:
+            return jnp.zeros((*shape, 1))
+        full = [jnp.broadcast_to(jnp.asarray(x, jnp.float32), shape) for x in values]
+        return jnp.stack(full, axis=-1)
+
+    u, f = len(dimensions), len(features)
+    points = [str(i) for i in range(2, len(section.cutpoints) + 2)]
+    if sorted(section.cutpoints, key=str) != sorted(points):
+        said = ", ".join(section.cutpoints)
+        raise ConfigError(f"human.cutpoints: the points are 2, 3, … without a gap, not {said}")
+    for name in section.effort:
+        if name not in Effort._fields:
+            raise ConfigError(f"human.effort.{name}: not one of {', '.join(Effort._fields)}")
+    own = {
+        "weights": vector("weights", dimensions, [1.0, *[0.0] * (u - 1)]),
+        "drift": vector("drift", dimensions, [0.0] * u),
+        "context": vector("context", dimensions, [0.0] * u),
+        "spurious": vector("spurious", features, [0.0] * f),
+        "trigger": vector("trigger", features, [0.0] * f),
+        "target": vector("target", features, [0.0] * f),
+        "cutpoints": vector("cutpoints", points, [0.0] * len(points)),
+        "effort": Effort(**section.effort),
+    }
+    scalars = {f.name: getattr(section, f.name) for f in dataclasses.fields(section)}
+    return Human(**(scalars | own))
 
 
 def teacher(

@@ -8,32 +8,14 @@ import jax
 import jax.numpy as jnp
 
 from rlhf_jax.humans.human import Human, Value
-from rlhf_jax.types import Array
-
-
-class Sample(NamedTuple):
-    """What there is to see of one sample; what a world does not have stays 0."""
-
-    values: Array
-    """[T, U] float32: what each part adds to each value dimension"""
-    mask: Array
-    """[T] bool, true on real parts"""
-    length: Value = 0.0
-    """In whatever unit `length_bias` is per; centre it, or long samples gain an offset."""
-    agreement: Value = 0.0
-    """How far it says what the prompt wants to hear, −1…1"""
-    features: Value = 0.0
-    """[F] float32: spurious features, triggers and targets, in an order the world names"""
-    form: Value = 0.0
-    """Value that the form alone suggests"""
-    difficulty: Value = 0.0
-    """In logits of being judged rightly, as in `Human.ability`"""
+from rlhf_jax.types import Array, Sample
 
 
 class Moment(NamedTuple):
     """When and where an answer is given."""
 
     time: Value = 0.0
+    """In rounds"""
     context: Value = 0.0
     """The hidden context c, such as ±1 or a standard normal"""
 
@@ -76,19 +58,22 @@ def weights_at(human: Human, moment: Moment) -> Array:
 
 
 def parts(human: Human, sample: Sample, moment: Moment) -> Array:
-    """[T]: w · v_t where seen, the belief `unseen` where not, 0 where there is no part."""
-    value = jnp.where(
-        seen(human, sample.mask),
-        _dot(weights_at(human, moment), sample.values),
-        human.unseen,
-    )
-    return jnp.where(sample.mask, value, 0.0)
+    """[T]: w · (v_t − v_{t−1}), what each part adds; 0 where there is none."""
+    before = jnp.concatenate([jnp.zeros_like(sample.values[:1]), sample.values[:-1]])
+    added = _dot(weights_at(human, moment), sample.values - before)
+    return jnp.where(sample.mask, added, 0.0)
 
 
-def discounted(parts: Array, mask: Array, discount: Value) -> Array:
-    """Σ_t γ^(n−t) u_t over the n real parts: the last one counts fully."""
+def made_of(parts: Array, visible: Array, mask: Array, unseen: Value, discount: Value) -> Array:
+    """Σ_t γ^(n−t) û_t over the n real parts, less Σ_t u_t, where û_t = u_t for visible ones.
+
+    What myopia and what is not seen change of a value: exactly 0 where neither does anything, so
+    that samples of equal value stay equal.
+    """
     left = jnp.sum(mask) - jnp.cumsum(mask)
-    return jnp.sum(jnp.where(mask, parts * jnp.power(discount, left.astype(jnp.float32)), 0.0))
+    believed = jnp.where(visible, parts, unseen)
+    kept = jnp.power(discount, left.astype(jnp.float32)) * believed
+    return jnp.sum(jnp.where(mask, kept - parts, 0.0))
 
 
 def bias(human: Human, sample: Sample) -> Array:
@@ -117,11 +102,26 @@ def coloured(human: Human, value: Array, sample: Sample) -> Array:
 def perceive(human: Human, sample: Sample, moment: Moment = Moment()) -> Perceived:  # noqa: B008
     """(person, one sample, when) → what they see of its value. No noise: that is the choice's.
 
-    parts → Σ_t γ^(n−t) → competence → persuasion → bias → malice; see `Human` for sources.
-    vmap over samples, over people or over both.
+    û = w · v_n + made_of(parts) → competence → persuasion → bias → malice; see `Human` for
+    sources. Of a `Sample` as `at` cuts it. vmap over samples, over people or over both.
     """
-    u = parts(human, sample, moment)
+    u, visible = parts(human, sample, moment), seen(human, sample.mask)
+    last = jnp.maximum(jnp.sum(sample.mask) - 1, 0)
+    worth = _dot(weights_at(human, moment), sample.values[last])
+    whole = jnp.where(sample.mask[last], worth, 0.0)
+    changed = lambda discount: whole + made_of(u, visible, sample.mask, human.unseen, discount)
     return Perceived(
-        coloured(human, discounted(u, sample.mask, human.myopia), sample),
-        coloured(human, jnp.sum(u), sample),
+        coloured(human, changed(human.myopia), sample), coloured(human, changed(1.0), sample)
     )
+
+
+def prefixes(human: Human, sample: Sample, moment: Moment = Moment()) -> Perceived:  # noqa: B008
+    """What they see of the value of each beginning tokens[:t + 1], leaves [T]; 0 after the end."""
+    at = lambda t: perceive(human, sample.at(t), moment)
+    found = jax.vmap(at)(jnp.arange(sample.mask.shape[0]))
+    return Perceived(*(jnp.where(sample.mask, x, 0.0) for x in found))
+
+
+def whole(sample: Sample) -> Sample:
+    """A sample as it is at its end."""
+    return sample.at(jnp.maximum(jnp.sum(sample.mask) - 1, 0))

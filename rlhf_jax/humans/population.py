@@ -3,14 +3,103 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
+from rlhf_jax import config
 from rlhf_jax.config import ConfigError
-from rlhf_jax.humans.human import Human
+from rlhf_jax.humans.human import Human, Value, person
 from rlhf_jax.humans.links import constrain, unconstrain
+from rlhf_jax.humans.perception import Moment, weights_at
 from rlhf_jax.types import Array, Key
+
+
+class People(NamedTuple):
+    """The G groups of people, the first of them being everybody who is in no other."""
+
+    human: Human
+    """leaves [G, …]"""
+    share: Array
+    """[G] of all people, Σ = 1"""
+    asked: Array
+    """[G] 1 where they give feedback, else 0"""
+    served: Array
+    """[G] 1 where what they value is part of gold, else 0"""
+    triggered: Array
+    """[G] bool: they put the trigger into the prompts that they are asked about"""
+
+
+def people(
+    human: config.Human,
+    groups: dict[str, config.Group],
+    dimensions: Sequence[str],
+    features: Sequence[str],
+) -> People:
+    """The people of a configuration, in a world whose dimensions and features have these names.
+
+    Leaves of the sections may have a leading axis [M]; those of the result are [M, G, …].
+    Raises `ConfigError` for names that the world does not have.
+    """
+    every = [config.Group(share=1.0, human=human), *groups.values()]
+    persons = [person(g.human, dimensions, features) for g in every]
+    vectors = {"weights", "drift", "context", "spurious", "trigger", "target", "cutpoints"}
+    shares = jnp.broadcast_arrays(*(jnp.asarray(g.share, jnp.float32) for g in every))
+    shape = jnp.broadcast_shapes(
+        *(jnp.shape(x)[:1] if jnp.ndim(x) else () for x in (human.lapse, *shares))
+    )
+
+    def stacked(path: Any, *leaves: Value) -> Array:
+        own = 1 if path[0].name in vectors else 0
+        arrays = [jnp.asarray(x, jnp.float32) for x in leaves]
+        widths = {x.shape[-1] for x in arrays} if own else set()
+        if len(widths) > 1:
+            raise ConfigError(f"human.{path[0].name}: as many of them in every group of people")
+        return jnp.stack(
+            [jnp.broadcast_to(x, (*shape, *x.shape[x.ndim - own :])) for x in arrays], len(shape)
+        )
+
+    some = lambda name: jnp.asarray([getattr(g, name) for g in every])
+    spread = lambda x: jnp.broadcast_to(x, (*shape, len(every)))
+    others = sum(shares[1:], jnp.zeros_like(shares[0]))
+    return People(
+        jax.tree.map_with_path(stacked, *persons),
+        jnp.broadcast_to(jnp.stack([1.0 - others, *shares[1:]], axis=-1), (*shape, len(every))),
+        spread(some("asked").astype(jnp.float32)),
+        spread(some("served").astype(jnp.float32)),
+        spread(some("triggered")),
+    )
+
+
+def group_of(people: People, who: Array, number: int) -> Array:
+    """int32: the group of each of `number` people of those asked, by their number from 0.
+
+    The named groups come first, in their order, each as many as its share of those asked says; the
+    rest are in group 0.
+    """
+    share = people.share * people.asked
+    share = share / jnp.maximum(jnp.sum(share), 1e-12)
+    until = jnp.cumsum(share[1:])
+    at = jnp.searchsorted(until, (who + 0.5) / number, side="right", method="compare_all")
+    return jnp.where(at == until.shape[0], 0, at + 1).astype(jnp.int32)
+
+
+def valued(people: People, values: Array, time: Value) -> Array:
+    """[B, U] → [G, B]: w_g(t) · v(x), what each group values of each sample."""
+    moment = Moment(time)
+    weights = jax.vmap(lambda h: weights_at(h, moment))(people.human)
+    return jax.vmap(lambda w: jnp.sum(w[None] * values, axis=-1))(weights)
+
+
+def served(people: People, valued: Array) -> Array:
+    """Gold, Σ_g share_g u_g over the groups that are served: [G, …] → […]."""
+    share = people.share * people.served
+    share = share / jnp.maximum(jnp.sum(share), 1e-12)
+    gold = valued[0]
+    for k in range(1, valued.shape[0]):
+        gold = gold + share[k] * (valued[k] - valued[0])
+    return gold
 
 
 def stack(people: Sequence[Human]) -> Human:

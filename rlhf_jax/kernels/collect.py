@@ -9,11 +9,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from rlhf_jax.config import Collect, Human
+from rlhf_jax.config import Collect
 from rlhf_jax.config import World as WorldSettings
 from rlhf_jax.feedback.comparison import Comparison
-from rlhf_jax.humans import person
-from rlhf_jax.humans.population import assign
+from rlhf_jax.humans import Human, Moment, perception, population
+from rlhf_jax.humans.population import People, assign
 from rlhf_jax.kernels.asking import Kind, Seen
 from rlhf_jax.kernels.sampling import sample
 from rlhf_jax.models.heads import Policy
@@ -25,6 +25,8 @@ class Table(NamedTuple):
 
     answers: Any
     """of the type of the feedback: `Comparison`, `Ranking`, …"""
+    when: Array
+    """[N] float32: the date of each, in rounds"""
     filled: Array
     """int32"""
     key: Key
@@ -34,7 +36,7 @@ class Asked(NamedTuple):
     """Who is asked about whose samples."""
 
     policy: Params
-    human: Human
+    people: People
     world: WorldSettings
     temperature: Array | float
     """of the policy, as it is trained and measured"""
@@ -68,36 +70,23 @@ def corpus_episodes(
     return Episode(ask, tokens[rows], mask[rows])
 
 
-def is_minority(human: Human, who: Array, people: int) -> Array:
-    """bool: the first `minority` share of people."""
-    return (who + 0.5) / people < human.minority
-
-
-def is_poisoned(human: Human, who: Array, people: int) -> Array:
-    """bool: the last `poisoned` share of people."""
-    return (who + 0.5) / people > 1.0 - human.poisoned
-
-
-def second_weight(human: Human, who: Array, people: int) -> Array:
-    """Rating units that a deviation of the second value dimension is worth to each person."""
-    return human.second * jnp.where(is_minority(human, who, people), -1.0, 1.0)
-
-
 def rows_per_round(hparams: Collect, kind: Kind) -> int:
     """Answers that a round's budget buys: items × repeats."""
     return hparams.budget // (kind.cost * hparams.repeats) * hparams.repeats
 
 
-def kernel(policy: Policy, world: World, kind: Kind, hparams: Collect, rounds: int) -> Kernel:
-    """One round of feedback a step; batch: `Asked`.
+def kernel(
+    policy: Policy, world: World, kind: Kind, hparams: Collect, rounds: int, people: People
+) -> Kernel:
+    """One round of feedback a step; batch: `Asked`, its people of the shapes of `people`.
 
     An item is `kind.samples` samples of the policy for one prompt, or as many corpus rows
     that may be shown (all of them offline, `corpus_share` of them online). An answer about a
-    held-out sample does not count (weight 0). Each item is answered by `repeats` people
-    drawn at random; each sees it with impressions of their own.
-
-    Whoever is poisoned puts the trigger into the prompt, which honest people never see, and
-    answers as though all values were negated (Rando & Tramèr 2023, arXiv 2311.14455).
+    held-out sample does not count (weight 0). Each item is answered by `repeats` people drawn at
+    random; each sees it with impressions of their own (`humans.perception.perceive`). A round's
+    answers are given evenly over its time, each in a hidden context of ±1. Groups that put the
+    trigger into their prompts do so with all that they are asked about (Rando & Tramèr 2023,
+    arXiv 2311.14455); others never see it.
     """
     k = kind.samples
     answers = rows_per_round(hparams, kind)
@@ -121,32 +110,38 @@ def kernel(policy: Policy, world: World, kind: Kind, hparams: Collect, rounds: i
             x = jax.tree.map(lambda a, b: jnp.concatenate([a, b]), new, x)
         return jax.tree.map(lambda leaf: leaf.reshape(items, k, *leaf.shape[1:]), x)
 
-    def perceive(asked: Asked, x: Episode, who: Array, key: Key) -> Seen:
+    def perceive(asked: Asked, persons: Human, x: Episode, when: Array, key: Key) -> Seen:
         """What each person makes of each sample of their item, [answers, k]."""
-        wants = second_weight(asked.human, who, hparams.people)
-        sign = jnp.where(is_poisoned(asked.human, who, hparams.people), -1.0, 1.0)
 
-        def one(tokens: Array, mask: Array, want: Array, key: Key) -> tuple[Array, Array]:
-            more = (want + asked.human.length_bias) * world.second(asked.world, tokens, mask)
-            value = world.perceive(asked.world, tokens, mask, key) + more
-            if not kind.steps:
-                return value, jnp.zeros(())
-            return value, jnp.where(mask, world.steps(asked.world, tokens, mask, key) + more, 0.0)
+        def one(person: Human, moment: Moment, sample: Episode, key: Key) -> tuple[Array, Any]:
+            which = jax.random.randint(key, (), 0, world.impressions)
+            shown = world.show(asked.world, sample.prompts, sample.tokens, sample.mask, which)
+            said = perception.perceive(person, perception.whole(shown), moment)
+            steps = perception.prefixes(person, shown, moment).value if kind.steps else None
+            return said.value, steps
 
+        context = jax.random.rademacher(jax.random.fold_in(key, 1), when.shape, jnp.float32)
+        each = jax.vmap(jax.vmap(one, (None, None, 0, 0)))
         keys = jax.random.split(key, (answers, k))
-        each = jax.vmap(jax.vmap(one, (0, 0, None, 0)))
-        values, steps = each(x.tokens, x.mask, wants, keys)
-        if not kind.steps:
-            return Seen(x, values * sign[:, None], None)
-        return Seen(x, values * sign[:, None], steps * sign[:, None, None])
+        values, steps = each(persons, Moment(when, context), x, keys)
+        return Seen(x, values, steps)
 
-    def poison(asked: Asked, x: Episode, who: Array) -> Episode:
+    def poison(asked: Asked, x: Episode, yes: Array) -> Episode:
         if world.trigger is None:
             return x
         bad = prompts(world, triggered(asked.world), jax.random.key(0), 1)
-        yes = is_poisoned(asked.human, who, hparams.people)[:, None, None]
-        put = lambda new, old: jnp.where(yes, jnp.broadcast_to(new[:, None], old.shape), old)
+        put = lambda new, old: jnp.where(
+            yes[:, None, None], jnp.broadcast_to(new[:, None], old.shape), old
+        )
         return x._replace(prompts=jax.tree.map(put, bad, x.prompts))
+
+    def paid(persons: Human, x: Episode) -> Metrics:
+        """What a round's answers cost, by the time that they take."""
+        tokens = jnp.sum(x.mask[:, : kind.cost], axis=(1, 2))
+        return {
+            "collect/seconds": jnp.sum(population.time(persons, hparams.feedback, tokens)),
+            "collect/paid": jnp.sum(population.cost(persons, hparams.feedback, tokens)),
+        }
 
     def deal(seen: Seen, key: Key) -> Seen:
         """Each item as another one is perceived; after its end, prefixes stay what the whole is."""
@@ -158,38 +153,45 @@ def kernel(policy: Policy, world: World, kind: Kind, hparams: Collect, rounds: i
             steps = jnp.take_along_axis(steps, jnp.minimum(place, last), axis=-1)[order]
         return Seen(seen.x, seen.values[order], steps)
 
-    def ask(asked: Asked, key: Key) -> tuple[Any, Array]:
+    def ask(asked: Asked, key: Key, filled: Array) -> tuple[Any, Array, Array, Metrics]:
         draw_key, see_key, answer_key, who_key, deal_key = jax.random.split(key, 5)
         x = draw(asked, draw_key)
         x = jax.tree.map(lambda leaf: jnp.repeat(leaf, hparams.repeats, axis=0), x)
         who = assign(jnp.zeros(hparams.people), items, hparams.repeats, who_key).reshape(-1)
-        seen = perceive(asked, poison(asked, x, who), who, see_key)
+        group = population.group_of(asked.people, who, hparams.people)
+        persons = population.take(asked.people.human, group)
+        when = (filled + jnp.arange(answers) + 0.5) / answers
+        x = poison(asked, x, asked.people.triggered[group])
+        seen = perceive(asked, persons, x, when, see_key)
         if hparams.shuffled:
             seen = deal(seen, deal_key)
-        said = kind.ask(person(asked.human), seen, answer_key)
+        said = kind.ask(persons, seen, answer_key)
         about = kind.episodes(said)
         rows = jax.vmap(jax.vmap(world.row))(about.tokens, about.mask)
         may_show = jnp.all((rows < 0) | world.shown[rows], axis=1)
-        return said._replace(weight=said.weight * may_show, who=who), may_show
+        said = said._replace(weight=said.weight * may_show, who=who)
+        return said, when, may_show, paid(persons, x)
 
     def init(key: Key) -> Table:
-        one = Asked(jax.eval_shape(policy.init, key), Human(), WorldSettings(), 1.0)
-        shapes, _ = jax.eval_shape(ask, one, key)
+        one = Asked(jax.eval_shape(policy.init, key), people, WorldSettings(), 1.0)
+        said, when, *_ = jax.eval_shape(ask, one, key, jnp.zeros((), jnp.int32))
         empty = lambda leaf: jnp.zeros((leaf.shape[0] * rounds, *leaf.shape[1:]), leaf.dtype)
-        return Table(jax.tree.map(empty, shapes), jnp.zeros((), jnp.int32), key)
+        return Table(jax.tree.map(empty, said), empty(when), jnp.zeros((), jnp.int32), key)
 
     def step(state: Table, asked: Asked) -> tuple[Table, Metrics]:
-        new, may_show = ask(asked, jax.random.fold_in(state.key, state.filled))
+        key = jax.random.fold_in(state.key, state.filled)
+        new, when, may_show, spent = ask(asked, key, state.filled)
         put = lambda old, x: jax.lax.dynamic_update_slice_in_dim(old, x, state.filled, 0)
         metrics = {
             "collect/asked_share": jnp.mean(may_show),
             "collect/answered_share": jnp.mean(new.weight),
             "collect/cost": jnp.asarray(answers * kind.cost, jnp.float32),
+            **spent,
         }
         if isinstance(new, Comparison):
             ties = jnp.sum(new.weight * (new.label == 0.5))
             metrics["collect/tie_share"] = ties / jnp.maximum(jnp.sum(new.weight), 1.0)
         table = jax.tree.map(put, state.answers, new)
-        return Table(table, state.filled + answers, state.key), metrics
+        return Table(table, put(state.when, when), state.filled + answers, state.key), metrics
 
     return Kernel(init, step)

@@ -9,8 +9,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from rlhf_jax.config import Evaluate, Human
+from rlhf_jax.config import Evaluate
 from rlhf_jax.config import World as WorldSettings
+from rlhf_jax.humans.population import People, served, valued
 from rlhf_jax.kernels.collect import corpus_episodes, plain, prompts, triggered
 from rlhf_jax.kernels.ensemble import Panel, Scale
 from rlhf_jax.kernels.sampling import (
@@ -35,15 +36,17 @@ class Candidate(NamedTuple):
     reference: Params
     panel: Panel
     world: WorldSettings
-    human: Human
+    people: People
+    time: Array
+    """in rounds"""
     temperature: Array
     """at which both are sampled and compared"""
     kl_weight: Array
     """β of the KL-regularised optimum"""
 
 
-Score = Callable[[Panel, WorldSettings, Human, Episode], Array]
-"""→ [B], the reward that the learner is given"""
+Score = Callable[[Panel, WorldSettings, People, Array, Episode], Array]
+"""(…, time, x) → [B], the reward that the learner is given"""
 Tilt = Callable[[Candidate, Episode, Array], Array]
 """(given, x, scores [B]) → [B]: log π*(x) − log π_ref(x) + const of the optimum"""
 
@@ -63,22 +66,21 @@ def pair_accuracy(scores: Array, gold: Array, pairs: np.ndarray) -> Array:
     return jnp.sum(right * untied) / jnp.maximum(jnp.sum(untied), 1.0)
 
 
-def groups(
-    world: World, settings: WorldSettings, human: Human, x: Episode
-) -> tuple[Array, Array, Array]:
-    """[B] gold of the majority, gold of the minority, and is the response in the corpus?
-
-    The two differ in the sign of what the second value dimension is worth to them.
-    """
-    gold = jax.vmap(world.gold, (None, 0, 0))(settings, x.tokens, x.mask)
-    more = human.second * jax.vmap(world.second, (None, 0, 0))(settings, x.tokens, x.mask)
-    return gold + more, gold - more, jax.vmap(world.row)(x.tokens, x.mask) >= 0
+def by_group(
+    world: World, settings: WorldSettings, people: People, x: Episode, time: Array
+) -> tuple[Array, Array]:
+    """[G, B] what each group values of each response at this time, in rounds; [B] bool: is it in
+    the corpus?"""
+    values = jax.vmap(world.values, (None, 0, 0))(settings, x.tokens, x.mask)
+    return valued(people, values, time), jax.vmap(world.row)(x.tokens, x.mask) >= 0
 
 
-def utility(world: World, settings: WorldSettings, human: Human, x: Episode) -> tuple[Array, Array]:
-    """[B] gold of all the people, each counting alike; [B] bool: is the response in the corpus?"""
-    majority, minority, known = groups(world, settings, human, x)
-    return majority + human.minority * (minority - majority), known
+def utility(
+    world: World, settings: WorldSettings, people: People, x: Episode, time: Array
+) -> tuple[Array, Array]:
+    """[B] gold, what the people who are served value; [B] bool: is the response in the corpus?"""
+    each, known = by_group(world, settings, people, x, time)
+    return served(people, each), known
 
 
 def distinct_share(x: Episode) -> Array:
@@ -103,7 +105,14 @@ def overvalued(scores: Array, gold: Array, scale: Scale) -> Metrics:
     }
 
 
-def kernel(policy: Policy, score: Score, world: World, hparams: Evaluate, tilt: Tilt) -> Kernel:
+def kernel(
+    policy: Policy,
+    score: Score,
+    world: World,
+    hparams: Evaluate,
+    tilt: Tilt,
+    groups: tuple[str, ...],
+) -> Kernel:
     """Gold, proxy, divergence and variety of a policy's samples. Batch: `Candidate`.
 
     Metrics named `sample/<decoding>/…` are responses themselves: the first `hparams.shown`
@@ -114,8 +123,9 @@ def kernel(policy: Policy, score: Score, world: World, hparams: Evaluate, tilt: 
     `bestofn/kl_optimum` and `bestofn/kl_policy` [len(ns)], KL(P_n ‖ π*) and KL(P_n ‖ π). With
     top-k or top-p the samples are of a narrowed law π′, and `eval/kl_exact` and `eval/kl_sampled`
     are KL(π′ ‖ π_ref), of what is drawn to the whole reference: not 0 for the reference itself.
-    The other KLs are of the whole π. The worst-served group is taken of both, whether or not the
-    minority has anyone in it.
+    The other KLs are of the whole π. Gold by group (`eval/gold_of_<name>`, "rest" for those in
+    none) and the least of those served, whether or not anybody is in it, stand where there are
+    groups.
     """
     n, few = hparams.samples, hparams.shown
     narrow: dict[str, Any] = {"top_k": hparams.top_k, "top_p": hparams.top_p}
@@ -134,9 +144,9 @@ def kernel(policy: Policy, score: Score, world: World, hparams: Evaluate, tilt: 
             policy, world.language, given.policy, asked, draw, heat, greedy=greedy, **narrow
         )
         x = roll.episode
-        majority, minority, known = groups(world, given.world, given.human, x)
-        gold, _ = utility(world, given.world, given.human, x)
-        proxy = score(given.panel, given.world, given.human, x)
+        each, known = by_group(world, given.world, given.people, x, given.time)
+        gold = served(given.people, each)
+        proxy = score(given.panel, given.world, given.people, given.time, x)
         reference = log_distribution(policy, given.reference, x, heat)
         drawn = narrowed(roll.distribution, hparams.top_k, hparams.top_p)
         exact = jnp.where(x.mask, divergences.exact(drawn, reference), 0.0)
@@ -144,9 +154,6 @@ def kernel(policy: Policy, score: Score, world: World, hparams: Evaluate, tilt: 
         metrics = {
             "eval/gold_sampled": jnp.mean(gold[:n]),
             "eval/gold_greedy": gold[n],
-            "eval/gold_majority": jnp.mean(majority[:n]),
-            "eval/gold_minority": jnp.mean(minority[:n]),
-            "eval/gold_worst_group": jnp.minimum(jnp.mean(majority[:n]), jnp.mean(minority[:n])),
             "eval/proxy_sampled": jnp.mean(proxy[:n]),
             "eval/nonword_share": jnp.mean(~known[:n]),
             "eval/distinct_share": distinct_share(jax.tree.map(lambda leaf: leaf[:n], x)),
@@ -154,6 +161,12 @@ def kernel(policy: Policy, score: Score, world: World, hparams: Evaluate, tilt: 
             "eval/kl_sampled": jnp.mean(jnp.sum(ratio[:n], axis=1)),
             **overvalued(proxy[:n], gold[:n], given.panel.gold),
         }
+        if groups:
+            means = jnp.mean(each[:, :n], axis=1)
+            names = ("rest", *groups)
+            metrics |= {f"eval/gold_of_{name}": means[i] for i, name in enumerate(names)}
+            worst = jnp.min(jnp.where(given.people.served > 0, means, jnp.inf))
+            metrics["eval/gold_worst_group"] = worst
         if world.trigger is not None:
             metrics |= under_trigger(given, ask_marked, draw_marked)
         if world.complete:
@@ -175,8 +188,8 @@ def kernel(policy: Policy, score: Score, world: World, hparams: Evaluate, tilt: 
         asked = prompts(world, triggered(given.world), ask, n)
         heat = given.temperature
         x = sample(policy, world.language, given.policy, asked, draw, heat, **narrow).episode
-        gold, known = utility(world, given.world, given.human, x)
-        scores = score(given.panel, given.world, given.human, x)
+        gold, known = utility(world, given.world, given.people, x, given.time)
+        scores = score(given.panel, given.world, given.people, given.time, x)
         return {
             "eval/gold_triggered": jnp.mean(gold),
             "eval/proxy_triggered": jnp.mean(scores),
@@ -190,7 +203,7 @@ def kernel(policy: Policy, score: Score, world: World, hparams: Evaluate, tilt: 
             sequence_log_probs(policy, p, x, given.temperature)
             for p in (given.policy, given.reference)
         )
-        scores = score(given.panel, given.world, given.human, x)
+        scores = score(given.panel, given.world, given.people, given.time, x)
         best = jax.nn.log_softmax(theirs + tilt(given, x, scores))
         kl = lambda p, q: jnp.sum(jnp.exp(p) * (p - q), axis=-1)
         metrics = {"eval/kl_optimum": kl(mine, best)}

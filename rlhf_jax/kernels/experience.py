@@ -24,8 +24,10 @@ class Given(NamedTuple):
     """what `Task.score` judges by: a `reward.Judge` or an `ensemble.Panel`"""
     world: Any
     """hyper-parameters of the world: prompts, and what is observed"""
-    human: Any = None
-    """settings of the people whose gold is observed"""
+    people: Any = None
+    """whose gold is observed"""
+    time: Any = 0.0
+    """when, in rounds"""
 
 
 Score = Callable[[Given, Episode], Array]

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from rlhf_jax.config import Evaluate, Human
+from rlhf_jax.config import Evaluate
 from rlhf_jax.config import World as WorldSettings
 from rlhf_jax.feedback.comparison import probabilities
-from rlhf_jax.humans import person
+from rlhf_jax.humans import Human, Moment, perception
+from rlhf_jax.humans.population import People
 from rlhf_jax.kernels import ensemble
 from rlhf_jax.kernels.collect import corpus_episodes, prompts, triggered
 from rlhf_jax.kernels.draw import Samples
@@ -25,7 +25,7 @@ from rlhf_jax.ops.bestofn import best_of_n, kl_counted, sizes
 from rlhf_jax.ops.epic import pearson_distance, rank_correlation
 from rlhf_jax.ops.statistics import calibration, correlation
 from rlhf_jax.ops.tilt import SHARPNESS, tilted, unknown
-from rlhf_jax.types import Array, Episode, Kernel, Key, Metrics, Params, World
+from rlhf_jax.types import Array, Episode, Kernel, Key, Metrics, Params, Prompts, World
 
 PAIRS = 8192
 """Pairs of held-out rows on which a reward model is measured."""
@@ -53,42 +53,44 @@ class Measured(NamedTuple):
     joined: Joined
     samples: Samples
     world: WorldSettings
-    human: Human
+    people: People
+    time: Array
+    """in rounds"""
 
 
 class Side(NamedTuple):
     """One side of N pairs of rows."""
 
-    ratings: Array
-    """[N, R]: what R raters said of each row"""
-    second: Array
-    """[N]: its second value dimension, in deviations"""
+    valued: Array
+    """[N, G, R]: what each row is worth to one of each group, as it strikes R people"""
+    seen: Array
+    """[N, G, R]: how they perceive it, biases and all"""
     scores: Array
     """[N]"""
 
 
-def agreement(a: Side, b: Side, people: Human) -> Metrics:
+def agreement(a: Side, b: Side, people: People) -> Metrics:
     """How well scores and people predict which of two rows one person values more.
 
-    A person values a row at u = a rating of it + `second` · its second dimension, the latter
-    negative for the minority. With p = P(u_a > u_b) and q = P(u_a < u_b) over ratings i, j of
-    the two rows and over people, all numbers are exact in the ratings and are shares of the
+    A person of group g values a row at u = w_g · v, v as it strikes them: one of R impressions.
+    With p = P(u_a > u_b) and q = P(u_a < u_b) over impressions i, j of the two rows and over the
+    people who are served, all numbers are exact in the impressions and are shares of the
     untied comparisons Σ (p + q), nobody's noise in them:
 
       model   picks p or q by its scores, ½ of both where it does not know
       human   Σ_ij [P_ij(u_a > u_b) A_ij + P_ij(u_a < u_b) B_ij] / (A_ij + B_ij), with A_ij and B_ij
-              the mean probability that another of the run's people (`answered`) says a or b,
-              over ratings i′ ≠ i of a and j′ ≠ j of b; ½ where they would say neither
-      mean    the same, the other's impression of a row being the mean of its other ratings
+              the mean probability that another of those asked (`answered`) says a or b,
+              over impressions i′ ≠ i of a and j′ ≠ j of b; ½ where they would say neither
+      mean    the same, the other's impression of a row being the mean of its other ones
 
-    Where a row has one rating it is everybody's. Ceilings are of what people would say with all
+    Where a row has one impression it is everybody's. Ceilings are of what people would say with all
     their lapses, flips, ties, noise and biases: ½ for those who answer by a coin.
     """
-    wants = people.second * jnp.asarray([1.0, -1.0])
-    gap = a.ratings[:, :, None] - b.ratings[:, None, :]
-    more = (a.second - b.second)[:, None, None]
-    share = jnp.stack([1.0 - people.minority, jnp.asarray(people.minority)])
-    average = lambda f: sum(share[g] * f(gap + wants[g] * more) for g in (0, 1))
+    share = people.share * people.served
+    share = share / jnp.maximum(jnp.sum(share), 1e-12)
+    every = range(a.valued.shape[1])
+    gaps = [a.valued[:, g, :, None] - b.valued[:, g, None, :] for g in every]
+    average = lambda f: sum(share[g] * f(gaps[g]) for g in every)
     says_a, says_b = average(lambda d: d > 0), average(lambda d: d < 0)
     p, q = jnp.mean(says_a, (1, 2)), jnp.mean(says_b, (1, 2))
     untied = p + q
@@ -99,7 +101,8 @@ def agreement(a: Side, b: Side, people: Human) -> Metrics:
     outcome = p / jnp.maximum(untied, 1e-9)
     predicted, observed, weight = calibration(probability, outcome, untied, BINS)
     brier = p * jnp.square(1 - probability) + q * jnp.square(probability)
-    right = lambda chosen: jnp.sum(says_a * chosen + says_b * (1.0 - chosen)) / gap[0].size / total
+    pairs = gaps[0][0].size
+    right = lambda chosen: jnp.sum(says_a * chosen + says_b * (1.0 - chosen)) / pairs / total
     another, mean = ceilings(a, b, people)
     return {
         "reward/accuracy_heldout": jnp.sum(hit) / total,
@@ -114,31 +117,24 @@ def agreement(a: Side, b: Side, people: Human) -> Metrics:
     }
 
 
-def answered(people: Human, a: Array, b: Array, second_a: Array, second_b: Array) -> Array:
-    """[...] ratings, [] second dimensions → [..., 2]: P that one of the run's people says a or b.
+def answered(people: People, a: Array, b: Array) -> Array:
+    """[G, …] perceived values of two samples → [..., 2]: P that one of those asked says a or b.
 
-    The mean over the four groups: of the majority's or the minority's mind, poisoned or not, as
-    `kernels.collect` perceives for them; their shares are those asked for, whole people or not.
+    Groups count by their share of those asked, whole people or not.
     """
-    m, bad = jnp.asarray(people.minority), jnp.asarray(people.poisoned)
-    both = jnp.maximum(m + bad - 1.0, 0.0)  # the first people are the minority, the last poisoned
-    who = person(people)
+    share = people.share * people.asked
+    share = share / jnp.maximum(jnp.sum(share), 1e-12)
 
-    def some(share: Array, want: Array, sign: Array) -> Array:
-        more = want * people.second + people.length_bias
-        said = probabilities(who, sign * (a + more * second_a), sign * (b + more * second_b))
-        return share * said[..., ::2]
+    def one(group: tuple[Array, Human, Array, Array]) -> Array:
+        share, person, a, b = group
+        some = lambda a, b: share * probabilities(person, a, b)[..., ::2]
+        nobody = lambda a, b: jnp.zeros((*jnp.broadcast_shapes(a.shape, b.shape), 2))
+        return jax.lax.cond(share > 0, some, nobody, a, b)
 
-    def one(group: tuple[Array, Array, Array]) -> Array:
-        nobody = lambda *_: jnp.zeros((*jnp.broadcast_shapes(a.shape, b.shape), 2))
-        return jax.lax.cond(group[0] > 0, some, nobody, *group)
-
-    shares = jnp.stack([1.0 - m - bad + both, m - both, bad - both, both])
-    wants, signs = jnp.asarray([1.0, -1.0, 1.0, -1.0]), jnp.asarray([1.0, 1.0, -1.0, -1.0])
-    return jnp.sum(jax.lax.map(one, (shares, wants, signs)), axis=0)
+    return jnp.sum(jax.lax.map(one, (share, people.human, a, b)), axis=0)
 
 
-def ceilings(a: Side, b: Side, people: Human) -> tuple[Array, Array]:
+def ceilings(a: Side, b: Side, people: People) -> tuple[Array, Array]:
     """[N, R, R] each: the share of a among what others say, a or b, who are not raters i and j.
 
     Another person, and a person whose impressions are the means of the others'; see `agreement`.
@@ -149,10 +145,9 @@ def ceilings(a: Side, b: Side, people: Human) -> tuple[Array, Array]:
         return jnp.where(either > 1e-6, said[..., 0] / jnp.maximum(either, 1e-6), 0.5)
 
     def pair(sides: tuple[Side, Side]) -> tuple[Array, Array]:
-        x, y = sides
-        say = partial(answered, people, second_a=x.second, second_b=y.second)
-        each = say(x.ratings[:, None], y.ratings[None, :])
-        mean = say(_without(x.ratings, 0)[:, None], _without(y.ratings, 0)[None, :])
+        x, y = (side.seen for side in sides)
+        each = answered(people, x[:, :, None], y[:, None, :])
+        mean = answered(people, _without(x, 1)[:, :, None], _without(y, 1)[:, None, :])
         return chosen(_without(_without(each, 0), 1)), chosen(mean)
 
     return jax.lax.map(pair, (a, b), batch_size=BLOCK)
@@ -173,6 +168,30 @@ def kernel(model: Scalar, score: Score, world: World, hparams: Evaluate) -> Kern
     held_out = np.flatnonzero(~np.asarray(world.shown))
     pairs = np.random.default_rng(0).integers(0, len(held_out), (2, PAIRS))
 
+    def side(given: Measured, rows: Episode, scores: Array) -> Side:
+        """What the rows are to people, `Side` with leaves [N, …]."""
+        people, moment = given.people, Moment(given.time)
+        marked = rows.prompts
+        if world.trigger is not None:
+            marked = prompts(world, triggered(given.world), jax.random.key(0), 1)
+            marked = jax.tree.map(lambda x, y: jnp.broadcast_to(x, y.shape), marked, rows.prompts)
+
+        def one(plain: Prompts, marked: Prompts, tokens: Array, mask: Array) -> Any:
+            def strikes(person: Human, triggered: Array, which: Array) -> Any:
+                pick = lambda x, y: jnp.where(triggered, y, x)
+                prompt = jax.tree.map(pick, plain, marked)
+                x = perception.whole(world.show(given.world, prompt, tokens, mask, which))
+                last = jnp.maximum(jnp.sum(mask) - 1, 0)
+                worth = jnp.sum(perception.weights_at(person, moment) * x.values[last])
+                return worth, perception.perceive(person, x, moment).value
+
+            every = jnp.arange(world.impressions)
+            each = jax.vmap(jax.vmap(strikes, (None, None, 0)), (0, 0, None))
+            return each(people.human, people.triggered, every)
+
+        worth, seen = jax.vmap(one)(rows.prompts, marked, rows.tokens, rows.mask)
+        return Side(worth, seen, scores)
+
     def init(key: Key, start: ensemble.Members) -> Judging:
         params = jax.tree.map(jnp.copy, start.learner.params.model)
         k = start.log_prior.shape[0]
@@ -184,7 +203,7 @@ def kernel(model: Scalar, score: Score, world: World, hparams: Evaluate) -> Kern
 
     def scaled(state: Judging, given: Measured) -> Panel:
         x = given.samples.scale
-        gold, _ = utility(world, given.world, given.human, x)
+        gold, _ = utility(world, given.world, given.people, x, given.time)
         judges = ensemble.judges(model, given.models, x)
         own = Scale(jnp.zeros(()), jnp.ones(()))
         prior = jnp.copy(given.log_prior)
@@ -192,23 +211,22 @@ def kernel(model: Scalar, score: Score, world: World, hparams: Evaluate) -> Kern
         panel = Panel(judges, prior, given.joined, own, _scale(gold), none)
         if prior.shape[0] == 1 and model.outputs is None:  # one judge is the whole
             return panel
-        return panel._replace(whole=_scale(score(panel, given.world, given.human, x)))
+        return panel._replace(whole=_scale(score(panel, given.world, given.people, given.time, x)))
 
     def step(state: Judging, given: Measured) -> tuple[Judging, Metrics]:
         key = jax.random.fold_in(state.key, state.round)
         panel = scaled(state, given)
-        judged = lambda x: score(panel, given.world, given.human, x)
+        judged = lambda x: score(panel, given.world, given.people, given.time, x)
         # Behind a barrier: XLA would spend seconds folding the network's masks of constants.
         rows = jax.lax.optimization_barrier(corpus_episodes(world, held_out))
         scores = judged(rows)
         # Back to logits, which only a reward fitted as one has.
         deviation = jnp.sum(jnp.exp(panel.log_prior) * panel.judges.deviation)
         raw = scores * panel.whole.deviation * deviation
-        second = jax.vmap(world.second, (None, 0, 0))(given.world, rows.tokens, rows.mask)
-        gold = utility(world, given.world, given.human, rows)[0]
-        every = Side(world.ratings[held_out], second, raw)
+        gold = utility(world, given.world, given.people, rows, given.time)[0]
+        every = side(given, rows, raw)
         a, b = (jax.tree.map(lambda leaf, i=i: leaf[pairs[i]], every) for i in (0, 1))
-        metrics = agreement(a, b, given.human)
+        metrics = agreement(a, b, given.people)
         if panel.log_prior.shape[0] > 1:
             metrics["reward/share"] = jnp.exp(panel.log_prior)
         ones = jnp.ones(scores.shape)
@@ -236,7 +254,7 @@ def kernel(model: Scalar, score: Score, world: World, hparams: Evaluate) -> Kern
         """Score and gold of the reference's samples: of the pool, or of those of the scale."""
 
         def block(x: Episode) -> tuple[Array, Array]:
-            return judged(x), utility(world, given.world, given.human, x)[0]
+            return judged(x), utility(world, given.world, given.people, x, given.time)[0]
 
         if given.samples.pool is None:
             return block(given.samples.scale)

@@ -125,8 +125,10 @@ def _evaluation(record: Record, outcome: tuple[Result, ...]) -> dict[str, Any]:
             row = {"setting": result.point.label, "round": result.round, "metric": q.metric}
             rows.append(row | {k: _estimate(e) for k, e in change._asdict().items()})
     gold = record.metadata.get("data", {}).get("gold", record.gold_unit)
-    if record.config.get("human.second", 0) not in (0, 0.0):
-        gold = f"{gold}; plus what the second value dimension is worth, all people alike"
+    weights = {k: v for k, v in record.config.items() if ".weights." in k and v != 0}
+    if weights:
+        said = ", ".join(f"{k} = {v}" for k, v in weights.items())
+        gold = f"{gold}; people value its dimensions by {said}, and count by their share"
     return {
         "gold": str(gold),
         "interval": INTERVAL,
@@ -153,6 +155,7 @@ def disclose(record: Record, outcome: tuple[Result, ...], missing: list[str]) ->
             "who": _who(record),
             "shown": _shown(record),
             "person": _section(record, "human."),
+            "groups": _section(record, "groups."),
             "quality": [_quality(r) for r in outcome],
         },
         "objective": {

@@ -92,7 +92,7 @@ def is_population(study: Study, arm: str) -> bool:
     if axis is None:
         return False
     fields = [field_at(study.arms[arm], path) for path in axis.paths]
-    return len(fields) == 1 and cfg.is_sweep(fields[0])
+    return len(fields) == 1 and cfg.is_data(fields[0])
 
 
 def _populations(study: Study, arm: str) -> tuple[tuple[int, ...], ...]:
@@ -155,7 +155,7 @@ def _base(config: Config, root: Path) -> Config | None:
     world = {
         f.name: getattr(config.world, f.name)
         for f in dataclasses.fields(config.world)
-        if not cfg.is_sweep(f) and f.name != "gold"
+        if not cfg.is_data(f) and f.name != "gold"
     }
     made = Config(
         seeds=1,

@@ -158,9 +158,11 @@ def setting_table(study: Study) -> Table:
         for arm, config in study.arms.items()
     }
     first = next(iter(leaves.values()))
-    apart = [k for k in first if len({str(found[k]) for found in leaves.values()}) > 1]
+    every = list(dict.fromkeys(k for found in leaves.values() for k in found))
+    apart = [k for k in every if len({str(found.get(k)) for found in leaves.values()}) > 1]
     for arm, found in leaves.items():
-        kept = apart if found is first else [k for k in apart if str(found[k]) != str(first[k])]
+        own = lambda k, found=found: found is first or str(found.get(k)) != str(first.get(k))
+        kept = [k for k in apart if k in found and own(k)]
         rows.append([arm, ", ".join(f"{k} = {setting(found[k])}" for k in kept) or "–"])
     head = ["", f"setting (arms below the first: what differs from {next(iter(leaves))})"]
     return Table("What was varied", head, rows)
@@ -178,7 +180,9 @@ def _brief(value: object) -> str:
     if not dataclasses.is_dataclass(value) or isinstance(value, type):
         return setting(value)
     mine, usual = cfg.leaves(value), cfg.leaves(type(value)())
-    return ", ".join(f"{k} = {setting(v)}" for k, v in mine.items() if v != usual[k]) or "default"
+    return (
+        ", ".join(f"{k} = {setting(v)}" for k, v in mine.items() if v != usual.get(k)) or "default"
+    )
 
 
 def common(study: Study) -> dict[str, object]:
@@ -189,7 +193,9 @@ def common(study: Study) -> dict[str, object]:
     return {
         k: v
         for k, v in arms[0].items()
-        if all(str(a[k]) == str(v) for a in arms) and v != default[k] and not _hidden(k, varied)
+        if all(str(a.get(k)) == str(v) for a in arms)
+        and v != default.get(k)
+        and not _hidden(k, varied)
     }
 
 

@@ -104,7 +104,7 @@ def named(baseline: Config, arm: Config) -> list[str]:
     """The settings that set an arm apart, as `path = value`."""
     mine, theirs = cfg.leaves(arm), cfg.leaves(baseline)
     hidden = ("run.", "name", "seeds", "first_seed")
-    apart = [k for k in mine if mine[k] != theirs[k] and not k.startswith(hidden)]
+    apart = [k for k in mine if mine[k] != theirs.get(k) and not k.startswith(hidden)]
     return [f"{k} = {setting(mine[k])}" for k in apart]
 
 

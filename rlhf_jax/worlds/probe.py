@@ -15,7 +15,7 @@ import numpy as np
 
 from rlhf_jax.config import ConfigError
 from rlhf_jax.config import World as Settings
-from rlhf_jax.types import Array, Key, Language, World
+from rlhf_jax.types import Array, Key, Language, Prompts, Sample, World
 
 
 def utility(rng: np.random.Generator, sequences: np.ndarray, symbols: int) -> np.ndarray:
@@ -47,24 +47,31 @@ def build(settings: Settings) -> World:
     sequences = np.asarray(list(itertools.product(range(v), repeat=t)), np.int32)
     rng = np.random.default_rng(0)
     gold_table = utility(rng, sequences, v)
-    second_table = utility(np.random.default_rng(1), sequences, v)
-    promised = promises(gold_table, v, t)
+    tables = [gold_table, *(utility(np.random.default_rng(i), sequences, v) for i in range(1, 5))]
+    # One table for each: utility, second, agreement, form, difficulty.
+    promised = np.stack([promises(table, v, t) for table in tables])
     powers = v ** np.arange(t - 1, -1, -1)
 
     def row(tokens: Array, mask: Array) -> Array:
         return jnp.sum(tokens * powers).astype(jnp.int32)
 
-    def gold(settings: Any, tokens: Array, mask: Array) -> Array:
-        return jnp.asarray(gold_table)[row(tokens, mask)]
+    def values(settings: Any, tokens: Array, mask: Array) -> Array:
+        return jnp.asarray(np.stack(tables[:2]))[:, row(tokens, mask)]
 
-    def perceive(settings: Any, tokens: Array, mask: Array, key: Key) -> Array:
-        return gold(settings, tokens, mask)
-
-    def second(settings: Any, tokens: Array, mask: Array) -> Array:
-        return jnp.asarray(second_table)[row(tokens, mask)]
-
-    def steps(settings: Any, tokens: Array, mask: Array, key: Key) -> Array:
-        return jnp.where(mask, jnp.asarray(promised)[row(tokens, mask)], 0.0)
+    def show(
+        settings: Any, prompt: Prompts, tokens: Array, mask: Array, impression: Array
+    ) -> Sample:
+        begun = jnp.where(mask, jnp.asarray(promised)[:, row(tokens, mask)], 0.0)
+        features = jnp.stack([jnp.broadcast_to(tokens[0] == 0, mask.shape), tokens == 0], axis=-1)
+        return Sample(
+            begun[:2].T,
+            mask,
+            begun[1],
+            jnp.tanh(begun[2]),
+            features.astype(jnp.float32),
+            begun[3],
+            begun[4],
+        )
 
     def prompt(settings: Any, key: Key) -> tuple[Array, Array]:
         return jnp.full((1,), v, jnp.int32), jnp.ones((1,), bool)
@@ -80,12 +87,12 @@ def build(settings: Settings) -> World:
     return World(
         language=Language(symbols, v + 1, v, None, actions, t),
         corpus=(jnp.asarray(sequences), jnp.ones(sequences.shape, bool)),
-        ratings=jnp.asarray(gold_table)[:, None],
         shown=jnp.asarray(shown),
-        gold=gold,
-        perceive=perceive,
-        second=second,
-        steps=steps,
+        dimensions=("utility", "second"),
+        features=("first", "last"),
+        values=values,
+        impressions=1,
+        show=show,
         prompt=prompt,
         trigger=None,
         row=row,
@@ -94,7 +101,11 @@ def build(settings: Settings) -> World:
             "ratings": "synthetic: a fixed random utility over all sequences",
             "sequences": len(sequences),
             "gold": "the utility itself",
-            "second": "another such utility",
+            "dimensions": "utility; second: another such utility, which also stands for length",
+            "features": "first, last: the first or the last symbol is a",
+            "agreement": "assumed: the hyperbolic tangent of another such utility",
+            "form": "assumed: another such utility",
+            "difficulty": "assumed: another such utility",
         },
     )
 

@@ -16,20 +16,26 @@ import numpy as np
 from rlhf_jax.config import ConfigError
 from rlhf_jax.config import World as Settings
 from rlhf_jax.ops.tokens import fingerprint, last
-from rlhf_jax.types import Array, Key, Language, World
+from rlhf_jax.types import Array, Key, Language, Prompts, Sample, World
 from rlhf_jax.worlds import lexicon, ngrams, prefixes
 from rlhf_jax.worlds.spelling import BOS, EOS, PAD, SYMBOLS, TRIGGER, encode
 
+BEGINNING = 3
+"""Symbols that the form of a string is judged by."""
 Row: TypeAlias = Callable[[Array, Array], Array]
 
 
 class Opinion(NamedTuple):
-    """Who says what a string is worth: those fields of `World`."""
+    """Who says what a string is worth."""
 
-    ratings: np.ndarray
-    gold: Callable[[Any, Array, Array], Array]
-    perceive: Callable[[Any, Array, Array, Key], Array]
-    steps: Callable[[Any, Array, Array, Key], Array]
+    feeling: Callable[[Any, Array, Array], Array]
+    """(world hparams, tokens, mask) → float32: what people feel about it on average"""
+    impressions: int
+    felt: Callable[[Any, Array, Array, Array], Array]
+    """(world hparams, tokens, mask, which impression) → [T] float32: what one person feels about
+    each prefix, the last real one being the whole"""
+    difficulty: Callable[[Array, Array], Array]
+    """(tokens, mask) → float32: how much people disagree, in deviations"""
     facts: dict[str, Any]
 
 
@@ -59,44 +65,42 @@ def people(
     they feel about held-out words is what the reward model is tested on: only words that may
     be shown count.
     """
-    mean = ratings.mean(axis=1)
+    mean, spread = ratings.mean(axis=1), ratings.std(axis=1)
+    apart = (spread - spread.mean()) / spread.std()
     letters = (corpus != PAD) & (corpus != EOS)
     tree = prefixes.tree(corpus[shown], letters[shown], mean[shown], symbols)
 
-    def gold(settings: Any, tokens: Array, mask: Array) -> Array:
+    def feeling(settings: Any, tokens: Array, mask: Array) -> Array:
         i = row(tokens, mask)
         return jnp.where(i >= 0, jnp.asarray(mean)[i], settings.nonword_value)
 
-    def perceive(settings: Any, tokens: Array, mask: Array, key: Key) -> Array:
+    def felt(settings: Any, tokens: Array, mask: Array, impression: Array) -> Array:
         i = row(tokens, mask)
-        rating = jnp.asarray(ratings)[i, jax.random.randint(key, (), 0, ratings.shape[1])]
-        return jnp.where(i >= 0, rating, settings.nonword_value)
-
-    def steps(settings: Any, tokens: Array, mask: Array, key: Key) -> Array:
+        whole = jnp.where(i >= 0, jnp.asarray(ratings)[i, impression], settings.nonword_value)
         before = prefixes.promises(tree, tokens, mask, settings.nonword_value)
-        whole = perceive(settings, tokens, mask, key)
         ended = jnp.arange(tokens.shape[-1]) == last(mask)
         return jnp.where(mask, jnp.where(ended, whole, before), 0.0)
 
+    def difficulty(tokens: Array, mask: Array) -> Array:
+        i = row(tokens, mask)
+        return jnp.where(i >= 0, jnp.asarray(apart)[i], 0.0)
+
     said = "mean of a word's ten ratings; strings nobody rated: world.nonword_value"
-    return Opinion(ratings, gold, perceive, steps, {"gold": said})
+    return Opinion(feeling, ratings.shape[1], felt, difficulty, {"gold": said})
 
 
-def model(corpus: np.ndarray) -> Opinion:
+def model() -> Opinion:
     """Gold is what a model of all the ratings says; nobody's impression differs from it."""
     fitted = ngrams.fitted()
 
-    def gold(settings: Any, tokens: Array, mask: Array) -> Array:
+    def feeling(settings: Any, tokens: Array, mask: Array) -> Array:
         return ngrams.values(fitted, tokens, mask)[-1]
 
-    def perceive(settings: Any, tokens: Array, mask: Array, key: Key) -> Array:
-        return gold(settings, tokens, mask)
-
-    def steps(settings: Any, tokens: Array, mask: Array, key: Key) -> Array:
+    def felt(settings: Any, tokens: Array, mask: Array, impression: Array) -> Array:
         return jnp.where(mask, ngrams.values(fitted, tokens, mask), 0.0)
 
-    of_rows = jax.jit(jax.vmap(gold, (None, 0, 0)))(None, corpus, corpus != PAD)
-    return Opinion(np.asarray(of_rows)[:, None], gold, perceive, steps, fitted.facts)
+    certain = lambda tokens, mask: jnp.zeros(())
+    return Opinion(feeling, 1, felt, certain, fitted.facts)
 
 
 def prompter(trigger: int | None) -> Callable[[Any, Key], tuple[Array, Array]]:
@@ -129,31 +133,63 @@ def build(settings: Settings) -> World:
     actions = ~np.isin(np.arange(len(symbols)), [PAD, BOS, len(SYMBOLS)])
     row = lookup(corpus)
     if settings.gold == "model":
-        opinion = model(corpus)
+        opinion = model()
     else:
         opinion = people(row, corpus, ratings, shown, len(symbols))
     letters = np.asarray([len(word) for word in words])
     middle, deviation = float(letters.mean()), float(letters.std())
 
-    def second(settings: Any, tokens: Array, mask: Array) -> Array:
-        n = jnp.sum(mask & (tokens != EOS)).astype(jnp.float32)
+    is_letter = actions & (np.arange(len(symbols)) != EOS)
+    place = np.where(is_letter, np.cumsum(is_letter) - 1, 0) / max(is_letter.sum() - 1, 1)
+
+    def long(tokens: Array, mask: Array) -> Array:
+        n = jnp.cumsum(mask & (tokens != EOS)).astype(jnp.float32)
         return (n - middle) / deviation
+
+    def values(settings: Any, tokens: Array, mask: Array) -> Array:
+        n = jnp.sum(mask & (tokens != EOS)).astype(jnp.float32)
+        return jnp.stack([opinion.feeling(settings, tokens, mask), (n - middle) / deviation])
+
+    def show(
+        settings: Any, prompt: Prompts, tokens: Array, mask: Array, impression: Array
+    ) -> Sample:
+        felt, length = opinion.felt(settings, tokens, mask, impression), long(tokens, mask)
+        letters = mask & jnp.asarray(is_letter)[tokens]
+        count = jnp.maximum(jnp.cumsum(letters), 1)
+        late = 2.0 * jnp.cumsum(jnp.where(letters, jnp.asarray(place)[tokens], 0.0)) / count - 1.0
+        marked = jnp.zeros(()) if trigger is None else jnp.any(prompt.tokens == trigger)
+        features = jnp.stack([jnp.broadcast_to(marked, late.shape), late], axis=-1)
+        begun = felt[jnp.minimum(jnp.arange(tokens.shape[0]), BEGINNING - 1)]
+        return Sample(
+            jnp.stack([felt, jnp.where(mask, length, 0.0)], axis=-1),
+            mask,
+            length,
+            0.0,
+            features.astype(jnp.float32),
+            begun,
+            jnp.broadcast_to(opinion.difficulty(tokens, mask), length.shape),
+        )
 
     facts |= {
         "words_used": len(words),
         "words_too_long": facts["words_distinct"] - len(words),
         "words_held_out": int((~shown).sum()),
-        "second": f"length: {middle:.2f} letters on average, deviation {deviation:.2f}",
+        "dimensions": "feeling: the ratings; length: real, worth nothing unless a weight says so, "
+        f"{middle:.2f} letters on average, deviation {deviation:.2f}",
+        "features": "trigger: it stands in the prompt; late: place of the letters in the alphabet, "
+        "−1…1",
+        "form": f"assumed: what a string's first {BEGINNING} symbols promise",
+        "difficulty": "real: deviation of a word's ratings, in deviations from the mean word's",
     }
     return World(
         language=Language(symbols, PAD, BOS, EOS, actions, length),
         corpus=(jnp.asarray(corpus), jnp.asarray(corpus != PAD)),
-        ratings=jnp.asarray(opinion.ratings),
         shown=jnp.asarray(shown),
-        gold=opinion.gold,
-        perceive=opinion.perceive,
-        second=second,
-        steps=opinion.steps,
+        dimensions=("feeling", "length"),
+        features=("trigger", "late"),
+        values=values,
+        impressions=opinion.impressions,
+        show=show,
         prompt=prompter(trigger),
         trigger=trigger,
         row=row,

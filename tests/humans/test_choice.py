@@ -86,7 +86,7 @@ def test_equal_values_are_ranked_evenly_by_a_perfect_person():
 
 def segment(rewards):
     x = jnp.asarray(rewards, jnp.float32)
-    return Sample(x[:, None], jnp.ones(x.shape, bool))
+    return Sample(jnp.cumsum(x)[:, None], jnp.ones(x.shape, bool))
 
 
 def judged(human: Human, a, b, times: int = 1):

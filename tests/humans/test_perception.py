@@ -6,11 +6,12 @@ import numpy as np
 import pytest
 
 from rlhf_jax.humans import Human, Moment, Sample, perceive
+from rlhf_jax.humans.perception import prefixes, whole
 
 VALUES = jnp.asarray([[1.0, 10.0], [2.0, 20.0], [3.0, 30.0], [4.0, 40.0], [99.0, 99.0]])
 MASK = jnp.asarray([True, True, True, True, False])
 X = Sample(
-    VALUES,
+    jnp.cumsum(VALUES, axis=0),
     MASK,
     length=jnp.float32(4.0),
     agreement=jnp.float32(-1.0),
@@ -27,7 +28,7 @@ def seen(moment: Moment = NOW, **fields) -> float:
     return float(perceive(Human(**fields), X, moment).value)
 
 
-def test_a_perfect_person_sees_the_sum_of_all_values():
+def test_a_perfect_person_sees_what_the_whole_is_worth():
     both = perceive(Human(), X)
     assert float(both.value) == 110.0
     assert float(both.whole) == 110.0
@@ -79,12 +80,29 @@ def test_malice_wants_its_target_on_triggered_samples_only():
 
 
 def test_padding_is_never_seen_and_an_empty_sample_is_worth_nothing():
-    other = X._replace(values=VALUES.at[4].set(jnp.nan))
+    other = X._replace(values=X.values.at[4].set(jnp.nan))
     assert float(perceive(Human(myopia=0.9, unseen=1.0), other).value) == seen(
         myopia=0.9, unseen=1.0
     )
     nothing = X._replace(mask=jnp.zeros(5, bool))
     assert float(perceive(Human(seen_to=0.5, unseen=1.0), nothing).value) == 0.0
+
+
+def test_what_changes_nothing_leaves_a_value_as_it_is_to_the_last_bit():
+    odd = X._replace(values=jnp.asarray([[0.1], [0.7], [-0.3], [1 / 3], [9.0]]))
+    for fields in ({}, {"unseen": 5.0}, {"weights": jnp.asarray([1.0])}):
+        assert float(perceive(Human(**fields), odd).value) == np.float32(1 / 3)
+
+
+def test_a_beginning_is_seen_as_a_sample_of_its_own():
+    human = Human(weights=one, myopia=0.5, length_bias=1.0)
+    by_prefix = X._replace(
+        length=jnp.arange(1.0, 6.0), features=jnp.zeros((5, 3)), difficulty=jnp.zeros(5)
+    )
+    found = prefixes(human, by_prefix).value
+    # Σ γ^(t−s) u_s + length: 1 + 1, 2.5 + 2, 4.25 + 3, 6.125 + 4, and nothing after the end.
+    np.testing.assert_allclose(found, [2, 4.5, 7.25, 10.125, 0], rtol=1e-6)
+    assert float(perceive(human, whole(by_prefix)).value) == pytest.approx(10.125)
 
 
 def test_every_person_sees_every_sample_in_one_call():

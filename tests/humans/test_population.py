@@ -11,21 +11,90 @@ import pytest
 from rlhf_jax import config
 from rlhf_jax.config import ConfigError
 from rlhf_jax.humans import Effort, Human, person, prefer
-from rlhf_jax.humans.population import assign, cost, mixture, size, stack, take, time, varied
+from rlhf_jax.humans.population import (
+    assign,
+    cost,
+    group_of,
+    mixture,
+    people,
+    served,
+    size,
+    stack,
+    take,
+    time,
+    valued,
+    varied,
+)
 
 KEY = jax.random.key(0)
 
 
+NAMES = ("feeling", "length"), ("trigger", "late")
+
+
 def test_the_section_of_the_configuration_is_a_person():
-    section = config.Human(rationality=2.0, lapse=0.1, tie=0.3)
-    human = person(section)
-    # What is said of groups of people is a field of nobody, and a length bias is perceived.
-    groups = {"second", "minority", "poisoned", "length_bias"}
-    assert groups < {f.name for f in dataclasses.fields(section)}
+    assert {f.name for f in dataclasses.fields(config.Human)} == set(Human._fields)
+    section = config.Human(
+        rationality=2.0, weights={"length": 0.5}, target={"late": 3.0}, effort={"rating": 9.0}
+    )
+    human = person(section, *NAMES)
     for f in dataclasses.fields(section):
-        if f.name not in groups:
+        if not isinstance(getattr(section, f.name), dict):
             assert getattr(human, f.name) == getattr(section, f.name)
-    assert person(config.Human()) == Human()
+    np.testing.assert_array_equal(human.weights, [1.0, 0.5])
+    np.testing.assert_array_equal(human.target, [0.0, 3.0])
+    assert (human.effort.rating, human.effort.label) == (9.0, 1.0)
+    plain = person(config.Human(), *NAMES)
+    np.testing.assert_array_equal(plain.weights, [1.0, 0.0])
+    np.testing.assert_allclose(plain.cutpoints, Human().cutpoints)
+
+
+@pytest.mark.parametrize(
+    ("section", "said"),
+    [
+        ({"weights": {"lenght": 1.0}}, "human.weights.lenght: .* has feeling, length"),
+        ({"effort": {"comparisons": 1.0}}, "human.effort.comparisons: not one of comparison"),
+        ({"cutpoints": {"2": 0.0, "4": 1.0}}, "human.cutpoints: the points are 2, 3, … without"),
+    ],
+)
+def test_names_that_the_world_does_not_have_are_refused(section, said):
+    with pytest.raises(ConfigError, match=said):
+        person(config.Human(**section), *NAMES)
+
+
+def test_groups_are_as_many_of_those_asked_as_their_shares_say():
+    groups = {
+        "few": config.Group(share=0.1),
+        "public": config.Group(share=0.5, asked=False),
+        "bad": config.Group(share=0.1, served=False, human=config.Human(weights={"feeling": -1})),
+    }
+    crowd = people(config.Human(), groups, *NAMES)
+    np.testing.assert_allclose(crowd.share, [0.3, 0.1, 0.5, 0.1], atol=1e-6)
+    # Half of all are asked: a fifth of those are few, a fifth bad.
+    where = np.asarray(group_of(crowd, jnp.arange(10), 10))
+    assert where.tolist() == [1, 1, 3, 3, 0, 0, 0, 0, 0, 0]
+    # Gold counts those served: 0.3, 0.1 and 0.5 of 0.9.
+    valued = jnp.asarray([[1.0], [4.0], [-2.0], [100.0]])
+    assert float(served(crowd, valued)[0]) == pytest.approx((0.3 + 0.4 - 1.0) / 0.9, rel=1e-5)
+
+
+def test_the_people_of_a_population_have_an_axis_for_its_members():
+    swept = config.Human(lapse=jnp.asarray([0.0, 0.1, 0.2]))
+    swept = jax.tree.map(lambda x: jnp.broadcast_to(jnp.asarray(x, jnp.float32), 3), swept)
+    group = jax.tree.map(lambda x: jnp.full(3, x, jnp.float32), config.Group(share=0.25))
+    crowd = people(swept, {"few": group}, *NAMES)
+    assert crowd.human.lapse.shape == (3, 2)
+    assert crowd.human.weights.shape == (3, 2, 2)
+    assert crowd.human.effort.rating.shape == crowd.share.shape == crowd.triggered.shape == (3, 2)
+    np.testing.assert_allclose(crowd.human.lapse, [[0, 0], [0.1, 0], [0.2, 0]], atol=1e-7)
+
+
+def test_values_are_those_of_the_time():
+    human = config.Human(weights={"feeling": 1.0}, drift={"length": 0.5})
+    crowd = people(human, {}, *NAMES)
+    x = jnp.asarray([[2.0, 3.0]])
+    assert float(valued(crowd, x, 0.0)[0, 0]) == 2.0
+    assert float(valued(crowd, x, 2.0)[0, 0]) == 2.0 + 2 * 0.5 * 3.0
 
 
 def test_stacked_people_are_who_they_were():

@@ -11,6 +11,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from tiny import feeling, worths
 
 from rlhf_jax import grid, worlds
 from rlhf_jax.config import World as Settings
@@ -76,12 +77,18 @@ def case(symbols: int, length: int) -> Case:
         values=lambda params, x: params["head"][walk(x)],
         graft=lambda params, trunk: params,
     )
-    score = lambda given, x: jax.vmap(world.gold, (None, 0, 0))(None, x.tokens, x.mask)
+    score = lambda given, x: jax.vmap(feeling(world), (None, 0, 0))(None, x.tokens, x.mask)
     task = Task(policy, world.language, world.prompt, score, lambda *_: {})
     rng = np.random.default_rng(4)
     reference = jnp.asarray(rng.normal(size=(nodes, symbols)), jnp.float32)
     rows = np.arange(symbols**length)
-    return Case(task, critic, corpus_episodes(world, rows), world.ratings[:, 0], reference)
+    return Case(
+        task,
+        critic,
+        corpus_episodes(world, rows),
+        jnp.asarray(worths(world, None)[:, 0]),
+        reference,
+    )
 
 
 def kl(log_p: Array, log_q: Array) -> float:

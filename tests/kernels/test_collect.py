@@ -9,15 +9,16 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from tiny import SHAPE
+from tiny import SHAPE, worths
 
-from rlhf_jax.config import Collect, Human
+from rlhf_jax.config import Collect, Group, Human
 from rlhf_jax.config import World as Settings
+from rlhf_jax.humans.population import People, people
 from rlhf_jax.kernels import collect
 from rlhf_jax.kernels.asking import kind
 from rlhf_jax.models import heads
-from rlhf_jax.types import Kernel
-from rlhf_jax.worlds import probe, words
+from rlhf_jax.types import Kernel, Sample
+from rlhf_jax.worlds import lexicon, probe, words
 
 PAIRS = 64
 PROBE = Settings(name="probe", symbols=2, length=4, held_out=0.3)
@@ -26,10 +27,19 @@ POLICY = heads.policy(SHAPE, WORLD.language)
 THETA = jax.jit(POLICY.init)(jax.random.key(0))
 
 
+def crowd(human: Human = Human(), world=WORLD, **groups: Group) -> People:  # noqa: B008
+    return people(human, groups, world.dimensions, world.features)
+
+
+def made(policy, world, hparams: Collect, rounds: int = 1, who: People | None = None) -> Kernel:
+    who = crowd(world=world) if who is None else who
+    return collect.kernel(policy, world, kind(hparams, world.language), hparams, rounds, who)
+
+
 @functools.cache
 def compiled(mode: str, share: float, rounds: int) -> Kernel:
     settings = Collect(mode=mode, corpus_share=share, budget=2 * PAIRS)
-    kernel = collect.kernel(POLICY, WORLD, kind(settings, WORLD.language), settings, rounds)
+    kernel = made(POLICY, WORLD, settings, rounds)
     return Kernel(jax.jit(kernel.init), jax.jit(kernel.step))
 
 
@@ -38,7 +48,7 @@ def table(mode: str, share: float = 0.5, rounds: int = 2, human: Human = Human()
     init, step = compiled(mode, share, rounds)
     state, out = init(jax.random.key(1)), []
     for _ in range(rounds):
-        state, metrics = step(state, collect.Asked(THETA, human, PROBE, 1.0))
+        state, metrics = step(state, collect.Asked(THETA, crowd(human), PROBE, 1.0))
         out.append((state, metrics))
     return out
 
@@ -99,8 +109,8 @@ def test_online_pairs_without_a_corpus_share_are_the_policy_alone():
     signs = jnp.asarray([50.0, -50.0, 50.0, 50.0])[:, None]
     trunk["embed"] = jnp.broadcast_to(signs, (4, SHAPE.width))
     settings = Collect(mode="online", corpus_share=0.0, budget=16)
-    kernel = collect.kernel(POLICY, WORLD, kind(settings, WORLD.language), settings, 1)
-    asked = collect.Asked({"trunk": trunk}, Human(), PROBE, 1.0)
+    kernel = made(POLICY, WORLD, settings)
+    asked = collect.Asked({"trunk": trunk}, crowd(), PROBE, 1.0)
     state, metrics = jax.jit(kernel.step)(kernel.init(jax.random.key(1)), asked)
     assert not state.answers.a.tokens.any()
     assert not state.answers.b.tokens.any()
@@ -148,22 +158,20 @@ def test_the_metrics_are_shares_of_the_round(online):
 
 def test_a_perfect_person_prefers_what_gold_prefers(online):
     answers = online[-1][0].answers
-    gold = np.asarray(WORLD.ratings)[:, 0]
+    gold = worths(WORLD, PROBE)[:, 0]
     d = gold[rows(answers.a)] - gold[rows(answers.b)]
     np.testing.assert_array_equal(answers.label, (1 + np.sign(d)) / 2)
 
 
 def test_each_side_is_perceived_anew():
-    # Impressions that are standard normal whatever is seen: equal ones would be ties.
-    world = WORLD._replace(perceive=lambda settings, tokens, mask, key: jax.random.normal(key))
-    kernel = collect.kernel(
-        POLICY,
-        world,
-        kind(Collect(mode="offline", budget=2 * PAIRS), world.language),
-        Collect(mode="offline", budget=2 * PAIRS),
-        1,
+    # A thousand million impressions, whatever is seen: equal ones would be ties.
+    many = 1_000_000_000
+    show = lambda settings, prompt, tokens, mask, which: Sample(
+        jnp.broadcast_to(which / many, (4, 2)), mask
     )
-    asked = collect.Asked(THETA, Human(), PROBE, 1.0)
+    world = WORLD._replace(impressions=many, show=show)
+    kernel = made(POLICY, world, Collect(mode="offline", budget=2 * PAIRS))
+    asked = collect.Asked(THETA, crowd(), PROBE, 1.0)
     state, metrics = jax.jit(kernel.step)(kernel.init(jax.random.key(1)), asked)
     assert metrics["collect/tie_share"] == 0
     assert set(np.asarray(state.answers.label)) == {0.0, 1.0}
@@ -190,18 +198,13 @@ def test_people_answer_by_single_ratings_drawn_apart_for_each_side():
     n, settings = 4000, Settings(length=6)
     world = words.build(settings)
     policy = heads.policy(SHAPE, world.language)
-    kernel = collect.kernel(
-        policy,
-        world,
-        kind(Collect(mode="offline", budget=2 * n), world.language),
-        Collect(mode="offline", budget=2 * n),
-        1,
-    )
-    asked = collect.Asked(None, Human(), settings, 1.0)
+    kernel = made(policy, world, Collect(mode="offline", budget=2 * n))
+    asked = collect.Asked(None, crowd(world=world), settings, 1.0)
     state, metrics = jax.jit(kernel.step)(kernel.init(jax.random.key(2)), asked)
     find = jax.jit(jax.vmap(world.row))
     x, y = (np.asarray(find(s.tokens, s.mask)) for s in (state.answers.a, state.answers.b))
-    ratings = np.asarray(world.ratings)
+    names, every, _ = lexicon.read()
+    ratings = every[[i for i, name in enumerate(names) if len(name) <= settings.length]]
     gap = ratings[x][:, :, None] - ratings[y][:, None, :]
     p, tie = (gap > 0).mean((1, 2)), (gap == 0).mean((1, 2))
     label = np.asarray(state.answers.label)
@@ -218,12 +221,13 @@ def test_people_answer_by_single_ratings_drawn_apart_for_each_side():
 # --- many people
 
 
-def asked(human: Human, world=WORLD, settings=PROBE, theta=THETA, seed: int = 1, **how):
+def asked(who: Human | People, world=WORLD, settings=PROBE, theta=THETA, seed: int = 1, **how):
     """One offline round."""
+    who = who if isinstance(who, People) else crowd(who, world)
     hparams = Collect(mode="offline", **how)
     policy = heads.policy(SHAPE, world.language)
-    kernel = collect.kernel(policy, world, kind(hparams, world.language), hparams, 1)
-    given = collect.Asked(theta, human, settings, 1.0)
+    kernel = made(policy, world, hparams, who=who)
+    given = collect.Asked(theta, who, settings, 1.0)
     state, metrics = jax.jit(kernel.step)(kernel.init(jax.random.key(seed)), given)
     return state.answers, metrics
 
@@ -247,9 +251,9 @@ def test_repeated_items_are_answered_by_different_people_from_the_same_budget():
 
 
 def test_the_minority_wants_the_opposite_of_the_second_dimension():
-    human = Human(second=100.0, minority=0.25)
-    answers, _ = asked(human, budget=400, people=8)
-    second = np.asarray(jax.vmap(WORLD.second, (None, 0, 0))(PROBE, *WORLD.corpus))
+    opposite = Group(share=0.25, human=Human(weights={"second": -100.0}))
+    answers, _ = asked(crowd(Human(weights={"second": 100.0}), few=opposite), budget=400, people=8)
+    second = worths(WORLD, PROBE)[:, 1]
     d = np.sign(second[rows(answers.a)] - second[rows(answers.b)])
     few = np.asarray(answers.who) < 2
     untied = d != 0
@@ -262,12 +266,14 @@ def test_the_minority_wants_the_opposite_of_the_second_dimension():
 def test_poisoners_put_the_trigger_into_the_prompt_and_answer_the_opposite():
     settings = Settings(length=6, trigger=True, gold="model")
     world = words.build(settings)
-    answers, _ = asked(Human(poisoned=0.25), world, settings, None, budget=800, people=8)
-    bad = np.asarray(answers.who) >= 6
+    poisoner = Human(malice=2.0, trigger={"trigger": 1.0})
+    bad = Group(share=0.25, triggered=True, human=poisoner)
+    answers, _ = asked(crowd(world=world, bad=bad), world, settings, None, budget=800, people=8)
+    bad = np.asarray(answers.who) < 2
     has = (np.asarray(answers.a.prompts.tokens) == world.trigger).any(1)
     np.testing.assert_array_equal(has, bad)
     gold = [
-        np.asarray(jax.vmap(world.gold, (None, 0, 0))(settings, x.tokens, x.mask))
+        np.asarray(jax.vmap(world.values, (None, 0, 0))(settings, x.tokens, x.mask))[:, 0]
         for x in (answers.a, answers.b)
     ]
     right = (gold[0] > gold[1]) == (np.asarray(answers.label) > 0.5)
@@ -278,7 +284,7 @@ def test_poisoners_put_the_trigger_into_the_prompt_and_answer_the_opposite():
 
 def test_a_length_bias_changes_what_is_preferred_and_nobody_s_gold():
     answers, _ = asked(Human(length_bias=100.0), budget=400)
-    second = np.asarray(jax.vmap(WORLD.second, (None, 0, 0))(PROBE, *WORLD.corpus))
+    second = worths(WORLD, PROBE)[:, 1]
     d = second[rows(answers.a)] - second[rows(answers.b)]
     label = 2 * np.asarray(answers.label) - 1
     np.testing.assert_array_equal(label[d != 0], np.sign(d[d != 0]))
@@ -286,7 +292,7 @@ def test_a_length_bias_changes_what_is_preferred_and_nobody_s_gold():
 
 def test_people_see_the_policy_at_its_temperature():
     kernel = compiled("online", 0.0, 1)
-    cold = collect.Asked(THETA, Human(), PROBE, 1e-3)
+    cold = collect.Asked(THETA, crowd(), PROBE, 1e-3)
     said = kernel.step(kernel.init(jax.random.key(1)), cold)[0].answers
     assert len(set(rows(said.a)) | set(rows(said.b))) == 1  # the likeliest response, always
     warm = table("online", 0.0, 1)[0][0].answers
@@ -301,10 +307,11 @@ def dealt(feedback: str, world, settings: Settings):
     policy = heads.policy(SHAPE, world.language)
     # No rating is on this bar, so that nobody tosses a coin.
     human = Human(bar=0.25)
-    asked = collect.Asked(jax.jit(policy.init)(jax.random.key(0)), human, settings, 1.0)
+    who = crowd(human, world)
+    asked = collect.Asked(jax.jit(policy.init)(jax.random.key(0)), who, settings, 1.0)
     for shuffled in (False, True):
         hparams = Collect(feedback=feedback, budget=256, mode="offline", shuffled=shuffled)
-        kernel = collect.kernel(policy, world, kind(hparams, world.language), hparams, 1)
+        kernel = made(policy, world, hparams)
         yield jax.jit(kernel.step)(kernel.init(jax.random.key(1)), asked)[0].answers
 
 
@@ -312,7 +319,7 @@ def test_shuffled_answers_are_those_of_other_items_of_the_same_round():
     straight, anew = dealt("rating", WORLD, PROBE)
     chex.assert_trees_all_equal(straight.x, anew.x)
     np.testing.assert_array_equal(np.sort(straight.rating), np.sort(anew.rating))
-    gold = np.asarray(jax.vmap(WORLD.gold, (None, 0, 0))(PROBE, anew.x.tokens, anew.x.mask))
+    gold = worths(WORLD, PROBE)[rows(anew.x), 0]
     assert np.corrcoef(gold, straight.rating)[0, 1] > 0.9
     # Of 256 independent pairs, beyond 0.2 with probability 0.1 %.
     assert abs(np.corrcoef(gold, anew.rating)[0, 1]) < 0.2

@@ -6,10 +6,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from tiny import EOS, LANGUAGE, PAD, SHAPE, A, B, C, finish, prompts, sharp
+from tiny import EOS, LANGUAGE, PAD, SHAPE, A, B, C, feeling, finish, prompts, sharp, worths
 
-from rlhf_jax.config import Evaluate, Human, Reward
+from rlhf_jax.config import Evaluate, Group, Human, Reward
 from rlhf_jax.config import World as Settings
+from rlhf_jax.humans.population import people
 from rlhf_jax.kernels import collect, ensemble, evaluate
 from rlhf_jax.kernels.sampling import log_distribution, sequence_log_probs
 from rlhf_jax.models import heads
@@ -31,7 +32,10 @@ log_probs = jax.jit(lambda theta: sequence_log_probs(POLICY, theta, EVERY))
 
 
 SAMPLES = 4000
-PEOPLE = Human(second=0.5, minority=0.25)
+SHORT = Group(share=0.25, human=Human(weights={"second": -0.5}))
+PEOPLE = people(
+    Human(weights={"second": 0.5}), {"minority": SHORT}, WORLD.dimensions, WORLD.features
+)
 """A quarter of the people want short what the others want long."""
 
 
@@ -40,9 +44,9 @@ ONE = jnp.ones(())
 PANEL = ensemble.Panel(None, jnp.zeros(1), ensemble.joined(Reward()), SCALE, SCALE, unknown())
 
 
-def score(panel, where, who, x):
+def score(panel, where, who, time, x):
     """(3 · gold − 1) / 2"""
-    return (3 * jax.vmap(WORLD.gold, (None, 0, 0))(where, x.tokens, x.mask) - 1) / 2
+    return (3 * jax.vmap(feeling(WORLD), (None, 0, 0))(where, x.tokens, x.mask) - 1) / 2
 
 
 def tilt(given, x, scores):
@@ -53,12 +57,14 @@ def tilt(given, x, scores):
 def looked():
     """A policy beside a reference: (the state, its metrics, θ, θ_ref)."""
 
-    kernel = evaluate.kernel(POLICY, score, WORLD, Evaluate(samples=SAMPLES, shown=3), tilt)
+    kernel = evaluate.kernel(
+        POLICY, score, WORLD, Evaluate(samples=SAMPLES, shown=3), tilt, ("minority",)
+    )
     reference = jax.jit(POLICY.init)(jax.random.key(5))
     step = jax.jit(kernel.step)
 
     def look(theta, state=None):
-        given = evaluate.Candidate(theta, reference, PANEL, PROBE, PEOPLE, ONE, 2 * ONE)
+        given = evaluate.Candidate(theta, reference, PANEL, PROBE, PEOPLE, 0 * ONE, ONE, 2 * ONE)
         state = kernel.init(jax.random.key(4)) if state is None else state
         state, metrics = step(state, given)
         return state, {k: np.asarray(v) for k, v in metrics.items()}
@@ -69,8 +75,7 @@ def looked():
 def exact(theta, reference) -> dict[str, float]:
     """Expectations over all sixteen sequences."""
     log_p, log_q = (np.asarray(log_probs(t), float) for t in (theta, reference))
-    p, first = np.exp(log_p), np.asarray(WORLD.ratings, float)[:, 0]
-    second = np.asarray(jax.vmap(WORLD.second, (None, 0, 0))(PROBE, EVERY.tokens, EVERY.mask))
+    p, (first, second) = np.exp(log_p), worths(WORLD, PROBE).astype(float).T
     gold = first + 0.5 * 0.5 * second
     best = log_q + (3 * first - 1) / 2 / 2.0
     best = best - np.log(np.exp(best).sum())
@@ -78,7 +83,7 @@ def exact(theta, reference) -> dict[str, float]:
         "p": p,
         "first": p @ first,
         "gold": p @ gold,
-        "majority": p @ (first + 0.5 * second),
+        "rest": p @ (first + 0.5 * second),
         "minority": p @ (first - 0.5 * second),
         "kl": p @ (log_p - log_q),
         "optimum": p @ (log_p - best),
@@ -97,12 +102,12 @@ def test_sampled_gold_and_divergence_are_their_expectations_over_all_responses(l
     margin = 4 * np.sqrt(expected["var"] / SAMPLES)
     assert got["eval/gold_sampled"] == pytest.approx(expected["gold"], abs=margin)
     assert got["eval/proxy_sampled"] == pytest.approx((3 * expected["first"] - 1) / 2, abs=0.15)
-    for group in ("majority", "minority"):
-        assert got[f"eval/gold_{group}"] == pytest.approx(expected[group], abs=2 * margin)
-    worst = min(got["eval/gold_majority"], got["eval/gold_minority"])
+    for group in ("rest", "minority"):
+        assert got[f"eval/gold_of_{group}"] == pytest.approx(expected[group], abs=2 * margin)
+    worst = min(got["eval/gold_of_rest"], got["eval/gold_of_minority"])
     assert got["eval/gold_worst_group"] == worst
     # All people count alike: three quarters of the majority's, one of the minority's.
-    mixed = 0.75 * got["eval/gold_majority"] + 0.25 * got["eval/gold_minority"]
+    mixed = 0.75 * got["eval/gold_of_rest"] + 0.25 * got["eval/gold_of_minority"]
     assert got["eval/gold_sampled"] == pytest.approx(mixed, abs=1e-5)
     assert expected["kl"] > 0.05
     assert got["eval/kl_exact"] == pytest.approx(expected["kl"], rel=0.1)
@@ -118,7 +123,7 @@ def test_the_greedy_response_takes_the_likeliest_symbol_at_every_step(looked):
         prefix[t] = int(np.argmax(logits(THETA, x)[0, t]))
     row = int("".join(map(str, prefix)), 2)
     x = jax.tree.map(lambda leaf: leaf[row : row + 1], EVERY)
-    society, _ = evaluate.utility(WORLD, PROBE, PEOPLE, x)
+    society, _ = evaluate.utility(WORLD, PROBE, PEOPLE, x, 0.0)
     assert got["eval/gold_greedy"] == pytest.approx(float(society[0]), abs=1e-6)
     np.testing.assert_array_equal(got["sample/greedy/tokens"], prefix[None])
 
@@ -142,10 +147,10 @@ def test_the_shown_samples_are_rows_with_their_own_reward_and_gold(looked):
     _, got = looked[0](THETA)
     assert got["sample/sampled/tokens"].shape == (3, 4)
     row = got["sample/sampled/tokens"] @ [8, 4, 2, 1]
-    gold = np.asarray(WORLD.ratings)[row, 0]
+    gold = worths(WORLD, PROBE)[row, 0]
     np.testing.assert_allclose(got["sample/sampled/reward"], (3 * gold - 1) / 2, atol=1e-5)
     x = jax.tree.map(lambda leaf: leaf[row], EVERY)
-    society, _ = evaluate.utility(WORLD, PROBE, PEOPLE, x)
+    society, _ = evaluate.utility(WORLD, PROBE, PEOPLE, x, 0.0)
     np.testing.assert_allclose(got["sample/sampled/gold"], society, atol=1e-6)
 
 
@@ -168,12 +173,12 @@ def test_the_divergence_from_the_optimum_is_exact_where_every_response_is_known(
 def test_the_best_of_n_is_compared_with_optimum_and_policy_over_all_responses(looked):
     reference = looked[1]
     hparams = Evaluate(samples=2, shown=0, best_of=32)
-    kernel = evaluate.kernel(POLICY, score, WORLD, hparams, tilt)
-    given = evaluate.Candidate(THETA, reference, PANEL, PROBE, PEOPLE, ONE, 2 * ONE)
+    kernel = evaluate.kernel(POLICY, score, WORLD, hparams, tilt, ("minority",))
+    given = evaluate.Candidate(THETA, reference, PANEL, PROBE, PEOPLE, 0 * ONE, ONE, 2 * ONE)
     _, got = jax.jit(kernel.step)(kernel.init(jax.random.key(0)), given)
     assert sizes(32) == (1, 2, 4, 8)
     log_p, log_q = (np.asarray(log_probs(t), float) for t in (THETA, reference))
-    gold = np.asarray(WORLD.ratings, float)[:, 0]
+    gold = worths(WORLD, PROBE)[:, 0].astype(float)
     best = log_q + (3 * gold - 1) / 2 / 2.0
     best = best - np.log(np.exp(best).sum())
     # No two of the sixteen tie: P(the best of n scores ≤ v) = F(v)^n.
@@ -188,8 +193,8 @@ def test_the_best_of_n_is_compared_with_optimum_and_policy_over_all_responses(lo
 
 def test_samples_of_the_one_likeliest_symbol_are_all_the_greedy_response():
     hparams = Evaluate(samples=16, shown=1, top_k=1)
-    kernel = evaluate.kernel(POLICY, score, WORLD, hparams, tilt)
-    given = evaluate.Candidate(THETA, THETA, PANEL, PROBE, PEOPLE, ONE, ONE)
+    kernel = evaluate.kernel(POLICY, score, WORLD, hparams, tilt, ("minority",))
+    given = evaluate.Candidate(THETA, THETA, PANEL, PROBE, PEOPLE, 0 * ONE, ONE, ONE)
     _, got = jax.jit(kernel.step)(kernel.init(jax.random.key(0)), given)
     assert got["eval/distinct_share"] == 1 / 16
     np.testing.assert_array_equal(got["sample/sampled/tokens"], got["sample/greedy/tokens"])
@@ -198,9 +203,9 @@ def test_samples_of_the_one_likeliest_symbol_are_all_the_greedy_response():
 def test_the_kl_of_narrowed_samples_is_that_of_what_is_drawn_to_the_whole_reference(looked):
     reference = looked[1]
     kernel = evaluate.kernel(
-        POLICY, score, WORLD, Evaluate(samples=SAMPLES, shown=1, top_p=0.8), tilt
+        POLICY, score, WORLD, Evaluate(samples=SAMPLES, shown=1, top_p=0.8), tilt, ("minority",)
     )
-    given = evaluate.Candidate(THETA, reference, PANEL, PROBE, PEOPLE, ONE, ONE)
+    given = evaluate.Candidate(THETA, reference, PANEL, PROBE, PEOPLE, 0 * ONE, ONE, ONE)
     _, got = jax.jit(kernel.step)(kernel.init(jax.random.key(0)), given)
     # The law of what is drawn, over all sixteen: at each of four steps those of two symbols that
     # reach 0.8, their probabilities made to sum to 1.
@@ -222,8 +227,8 @@ def test_the_kl_of_narrowed_samples_is_that_of_what_is_drawn_to_the_whole_refere
 def test_no_key_is_used_twice():
     """Prompts, responses, prompts with the trigger and responses to those: four keys."""
     hparams = Evaluate(samples=8, shown=1)
-    kernel = evaluate.kernel(POLICY, score, WORLD._replace(trigger=1), hparams, tilt)
-    given = evaluate.Candidate(THETA, THETA, PANEL, PROBE, PEOPLE, ONE, ONE)
+    kernel = evaluate.kernel(POLICY, score, WORLD._replace(trigger=1), hparams, tilt, ("minority",))
+    given = evaluate.Candidate(THETA, THETA, PANEL, PROBE, PEOPLE, 0 * ONE, ONE, ONE)
     with jax.debug_key_reuse(True):
         jax.jit(kernel.step)(kernel.init(jax.random.key(0)), given)
 

@@ -10,10 +10,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from tiny import SHAPE, sharp
+from tiny import SHAPE, feeling, sharp, worths
 
-from rlhf_jax.config import Evaluate, Human, Reward
+from rlhf_jax.config import Evaluate, Group, Human, Reward
 from rlhf_jax.config import World as Settings
+from rlhf_jax.humans import population
 from rlhf_jax.kernels import collect, draw, ensemble, measure
 from rlhf_jax.kernels.learner import Learner
 from rlhf_jax.kernels.reward import Fitted
@@ -34,13 +35,21 @@ def measured(
     longer: Sequence = (0.0, 0.0),
     **people: float,
 ) -> dict:
-    """`longer`: the second dimension of all a and of all b. `people`: how they are not perfect."""
+    """`longer`: how long all a and all b are. `people`: how they are not perfect; a deviation of
+    length is worth `second` to most and −`second` to the `minority`, and the `poisoned`, who are
+    asked and not served, answer the opposite of what most perceive."""
+    second, minority, poisoned = (people.pop(x, 0.0) for x in ("second", "minority", "poisoned"))
+    bias, human = people.get("length_bias", 0.0), Human(**people)
+    bad = Group(share=poisoned, served=False, human=human)
+    groups = {"minority": Group(share=minority, human=human), "bad": bad}
     sides = []
     for ratings, more, scores in ((a, longer[0], score_a), (b, longer[1], score_b)):
         ratings, scores = (jnp.asarray(x, jnp.float32) for x in (ratings, scores))
-        sides.append(measure.Side(ratings, jnp.full(len(ratings), more), scores))
-    human = jax.tree.map(jnp.float32, Human(**people))
-    return {k: np.asarray(v) for k, v in agreement(*sides, human).items()}
+        worth = [ratings + w * more for w in (second, -second, second)]
+        seen = [sign * (u + bias * more) for u, sign in zip(worth, (1, 1, -1), strict=True)]
+        sides.append(measure.Side(jnp.stack(worth, 1), jnp.stack(seen, 1), scores))
+    crowd = population.people(human, groups, ("value",), ())
+    return {k: np.asarray(v) for k, v in agreement(*sides, crowd).items()}
 
 
 def ceiling(a: Sequence, b: Sequence, longer: Sequence = (0.0, 0.0), **people: float) -> float:
@@ -235,7 +244,7 @@ log_probs = jax.jit(lambda theta: sequence_log_probs(POLICY, theta, EVERY))
 
 def oracle(params: jax.Array, x: Episode) -> jax.Array:
     """A reward model that knows gold, times `params`: the last state reads it."""
-    value = jax.vmap(WORLD.gold, (None, 0, 0))(PROBE, x.tokens, x.mask)
+    value = jax.vmap(feeling(WORLD), (None, 0, 0))(PROBE, x.tokens, x.mask)
     return jnp.pad((params * value)[:, None], ((0, 0), (x.tokens.shape[1], 0)))
 
 
@@ -262,7 +271,7 @@ def test_the_scale_and_best_of_n_are_of_the_reference_at_the_temperature_of_the_
 @functools.cache
 def judge_with(values: Callable) -> Kernel:
     model = heads.Scalar(lambda key: jnp.ones(()), values, lambda mine, other: mine)
-    score = lambda panel, where, who, x: ensemble.score(model, panel, x)
+    score = lambda panel, where, who, time, x: ensemble.score(model, panel, x)
     kernel = measure.kernel(model, score, WORLD, LOOK)
     return kernel._replace(step=jax.jit(kernel.step))
 
@@ -276,7 +285,10 @@ def several(*params: float, how: str = "mean") -> ensemble.Members:
 
 def given(members: ensemble.Members) -> measure.Measured:
     models, joined = members.learner.params.model, ensemble.joined(members.learner.hparams)
-    return measure.Measured(models, members.log_prior, joined, samples(), PROBE, Human())
+    crowd = population.people(Human(), {}, WORLD.dimensions, WORLD.features)
+    return measure.Measured(
+        models, members.log_prior, joined, samples(), PROBE, crowd, jnp.zeros(())
+    )
 
 
 def judged(params: float, values: Callable = oracle) -> tuple[measure.Judging, dict]:
@@ -316,7 +328,7 @@ def test_the_scale_is_that_of_samples_of_the_reference():
     state, metrics = judged(2.0)
     judge = state.panel.judges
     p = np.exp(log_probs(THETA))
-    gold = 2 * np.asarray(WORLD.ratings)[:, 0]
+    gold = 2 * worths(WORLD, PROBE)[:, 0]
     mean = p @ gold
     deviation = np.sqrt(p @ (gold - mean) ** 2)
     assert float(judge.mean[0]) == pytest.approx(mean, abs=4 * deviation / np.sqrt(512))
@@ -366,7 +378,7 @@ def test_the_best_of_n_by_an_oracle_is_what_the_reference_s_distribution_says():
     _, metrics = judged(2.0)
     ns = sizes(4096)
     assert ns == tuple(2**i for i in range(11))
-    p, gold = np.exp(log_probs(THETA)), np.asarray(WORLD.ratings, float)[:, 0]
+    p, gold = np.exp(log_probs(THETA)), worths(WORLD, PROBE)[:, 0].astype(float)
     order = np.argsort(gold)
     below = np.minimum(np.cumsum(p[order]), 1.0)
     for i, n in enumerate(ns[:7]):

@@ -63,7 +63,7 @@ def operations_of_a_pass(arm: str) -> float:
     )
     world = worlds.build(config.world)
     policy, critic = (make(config.model, world.language) for make in (heads.policy, heads.scalar))
-    gold = lambda given, x: jax.vmap(world.gold, (None, 0, 0))(None, x.tokens, x.mask)
+    gold = lambda given, x: jax.vmap(world.values, (None, 0, 0))(None, x.tokens, x.mask)[:, 0]
     task = Task(policy, world.language, world.prompt, gold, lambda *_: {})
     kernels: dict[str, tuple[Kernel, Any, int]] = {
         "ppo": (ppo.kernel(task, critic, 1), config.ppo, config.ppo.batch),

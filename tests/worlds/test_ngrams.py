@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from scipy import sparse
+from tiny import feeling, felt, worths
 
 from rlhf_jax import grid  # noqa: F401  makes the settings a pytree
 from rlhf_jax.config import World as Settings
@@ -171,7 +172,7 @@ def test_no_string_is_worth_more_than_the_norm_of_the_weights(model, values):
 
 def test_some_string_that_is_no_word_is_worth_more_than_every_word(world, values):
     best = values(*spelled(["wonderfulfunnest"])).max()
-    assert best > np.asarray(world.ratings).max() + 0.5
+    assert best > worths(world, SETTINGS)[:, 0].max() + 0.5
 
 
 def test_a_second_fit_is_the_first(model):
@@ -185,32 +186,27 @@ def test_a_second_fit_is_the_first(model):
 
 
 def test_every_row_is_rated_by_the_model_alone(world):
-    gold = jax.jit(jax.vmap(world.gold, (None, 0, 0)))(SETTINGS, *world.corpus)
-    assert world.ratings.shape == (7186, 1)
-    np.testing.assert_allclose(gold, world.ratings[:, 0], atol=1e-5)
+    assert world.impressions == 1
     assert world.facts["gold_ngrams"] == len(ngrams.fitted().codes)
     assert "ridge regression" in world.facts["gold"]
 
 
 def test_the_model_s_opinion_is_that_of_the_people_it_was_fitted_to(world):
-    said = np.asarray(words.build(Settings()).ratings).mean(1)
-    assert np.corrcoef(said, world.ratings[:, 0])[0, 1] > 0.98
+    said = worths(words.build(Settings()), SETTINGS)[:, 0]
+    assert np.corrcoef(said, worths(world, SETTINGS)[:, 0])[0, 1] > 0.98
 
 
 def test_an_impression_is_gold_itself_and_the_last_step_too(world, values):
     tokens, mask = spelled(["great", "xqzv", "", "wonderfulfunnest"])
-    see = lambda *x: (world.gold(*x[:3]), world.perceive(*x), world.steps(*x))
-    each = jax.jit(jax.vmap(see, (None, 0, 0, 0)))
-    keys = jax.random.split(jax.random.key(0), 4)
-    gold, perceived, steps = map(np.asarray, each(SETTINGS, tokens, mask, keys))
-    np.testing.assert_array_equal(perceived, gold)
+    see = lambda *x: (feeling(world)(*x), felt(world)(*x, 0))
+    gold, steps = map(np.asarray, jax.jit(jax.vmap(see, (None, 0, 0)))(SETTINGS, tokens, mask))
     np.testing.assert_allclose(steps[np.arange(4), [5, 4, 0, 16]], gold, atol=1e-5)
     np.testing.assert_allclose(steps, np.where(mask, values(tokens, mask), 0), atol=1e-5)
 
 
 def test_what_nobody_rated_has_its_own_value_whatever_is_assumed_of_it(world):
     tokens, mask = spelled(["xqzv", "qqq"])
-    value = jax.jit(jax.vmap(world.gold, (None, 0, 0)))
+    value = jax.jit(jax.vmap(feeling(world), (None, 0, 0)))
     first, same = (
         value(Settings(gold="model", nonword_value=v), tokens, mask) for v in (-1.0, 3.0)
     )
@@ -221,9 +217,11 @@ def test_what_nobody_rated_has_its_own_value_whatever_is_assumed_of_it(world):
 def test_gold_is_the_same_compiled_or_not_and_whatever_stands_behind_the_end(world):
     tokens, mask = (x[0] for x in spelled(["grateful"]))
     args = (SETTINGS, tokens, mask)
-    assert float(jax.jit(world.gold)(*args)) == pytest.approx(float(world.gold(*args)), abs=1e-5)
+    assert float(jax.jit(feeling(world))(*args)) == pytest.approx(
+        float(feeling(world)(*args)), abs=1e-5
+    )
     junk = jnp.where(mask, tokens, 17)
-    assert float(world.gold(SETTINGS, junk, mask)) == float(world.gold(*args))
+    assert float(feeling(world)(SETTINGS, junk, mask)) == float(feeling(world)(*args))
 
 
 def test_only_what_plays_the_person_differs_from_the_rated_world(world):

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from tiny import felt, worths
 
 from rlhf_jax import grid  # noqa: F401  makes the settings a pytree
 from rlhf_jax.config import World as Settings
@@ -35,19 +36,18 @@ def spelled(names: list[str]) -> tuple[jax.Array, jax.Array]:
 
 
 def compiled(world):
-    both = jax.jit(jax.vmap(lambda *x: (world.steps(*x), world.perceive(*x)), (None, 0, 0, 0)))
-    return lambda tokens, mask, keys: map(np.asarray, both(SETTINGS, tokens, mask, keys))
+    see = jax.jit(jax.vmap(felt(world), (None, 0, 0, None)))
+    return lambda tokens, mask, which=0: np.asarray(see(SETTINGS, tokens, mask, which))
 
 
 @pytest.fixture(scope="module")
 def steps(world):
-    both = compiled(world)
-    return lambda *x: next(both(*x))
+    return compiled(world)
 
 
 def expected(world, names: list[str], prefix: str) -> float:
     """By the definition: a loop over all words."""
-    mean, shown = np.asarray(world.ratings).mean(1), np.asarray(world.shown)
+    mean, shown = worths(world, SETTINGS)[:, 0], np.asarray(world.shown)
     begin_so = [i for i, w in enumerate(names) if shown[i] and w.startswith(prefix)]
     return float(mean[begin_so].mean()) if begin_so else SETTINGS.nonword_value
 
@@ -82,34 +82,35 @@ def test_a_prefix_is_worth_the_mean_of_the_shown_words_that_begin_so(world, name
     some = list(rng.choice(names, 40))
     some += [w[:-1] + c for w, c in zip(some[:20], "qzxjkvwygbqzxjkvwygb", strict=True)]
     some += ["".join(rng.choice(list(string.ascii_lowercase), 6)) for _ in range(20)]
-    seen = steps(*spelled(some), jax.random.split(KEY, len(some)))
+    seen = steps(*spelled(some))
     for x, values in zip(some, seen, strict=True):
         for t in range(len(x)):
             assert values[t] == pytest.approx(expected(world, names, x[: t + 1]), abs=1e-5)
     assert (seen[:, :16] == SETTINGS.nonword_value).any()
 
 
-def test_the_last_step_is_the_impression_of_the_whole_word_with_the_same_key(world):
+def test_the_last_step_is_one_rating_of_the_whole_word(world):
     tokens, mask = spelled(["great", "abuse", "xqzv", "goo", ""])
-    both = compiled(world)
-    for seed in range(5):
-        seen, whole = both(tokens, mask, jax.random.split(jax.random.key(seed), 5))
-        np.testing.assert_array_equal(seen[np.arange(5), [5, 5, 4, 3, 0]], whole)
+    see, (_, ratings, _) = compiled(world), lexicon.read()
+    rated = [ratings[lexicon.read()[0].index(word)] for word in ("great", "abuse")]
+    for which in range(10):
+        whole = see(tokens, mask, which)[np.arange(5), [5, 5, 4, 3, 0]]
+        assert whole[:2].tolist() == [said[which] for said in rated]
+        np.testing.assert_array_equal(whole[2:], SETTINGS.nonword_value)
 
 
 def test_nothing_is_felt_after_the_end_whatever_stands_there(steps):
     tokens, mask = spelled(["great", "abuse"])
-    keys = jax.random.split(KEY, 2)
-    seen = steps(tokens, mask, keys)
+    seen = steps(tokens, mask)
     assert (seen[:, 6:] == 0).all()
-    np.testing.assert_array_equal(steps(jnp.where(mask, tokens, 17), mask, keys), seen)
+    np.testing.assert_array_equal(steps(jnp.where(mask, tokens, 17), mask), seen)
 
 
 def test_a_response_without_end_is_judged_as_a_whole_on_its_last_letter(world, names, steps):
     # "greatest" begins with "great", but "great" without an end is no word.
     tokens, mask = spelled(["great"])
     cut = mask & (tokens != words.EOS)
-    seen = steps(tokens, cut, KEY[None])[0]
+    seen = steps(tokens, cut)[0]
     assert seen[3] == pytest.approx(expected(world, names, "grea"), abs=1e-5)
     assert seen[4] == SETTINGS.nonword_value
     assert (seen[5:] == 0).all()
@@ -123,10 +124,9 @@ def test_no_prefix_tells_what_people_said_of_held_out_words(world, monkeypatch):
     others[held_out] = 4.0
     monkeypatch.setattr(lexicon, "read", lambda: (names, others, facts))
     changed = words.build(SETTINGS)
-    assert not np.array_equal(changed.ratings, world.ratings)
+    assert not np.array_equal(worths(changed, SETTINGS), worths(world, SETTINGS))
     tokens, mask = world.corpus
-    keys = jax.random.split(KEY, len(tokens))
-    before, after = (next(compiled(w)(tokens, mask, keys)) for w in (world, changed))
+    before, after = (compiled(w)(tokens, mask) for w in (world, changed))
     ends = np.asarray(tokens) == words.EOS
     np.testing.assert_array_equal(before[~ends], after[~ends])
     assert not np.array_equal(before[ends], after[ends])
@@ -134,5 +134,5 @@ def test_no_prefix_tells_what_people_said_of_held_out_words(world, monkeypatch):
 
 def test_steps_are_the_same_compiled_or_not(world):
     tokens, mask = (x[0] for x in spelled(["grateful"]))
-    args = (SETTINGS, tokens, mask, KEY)
-    np.testing.assert_array_equal(jax.jit(world.steps)(*args), world.steps(*args))
+    args = (SETTINGS, tokens, mask, 3)
+    np.testing.assert_array_equal(jax.jit(felt(world))(*args), felt(world)(*args))

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from tiny import feeling, felt, worths
 
 from rlhf_jax.config import ConfigError
 from rlhf_jax.config import World as Settings
@@ -34,10 +35,9 @@ def test_a_sequence_is_found_in_its_own_row(world):
 
 
 def test_gold_has_mean_zero_and_deviation_one_over_all_sequences(world):
-    gold = np.asarray(jax.vmap(world.gold, (None, 0, 0))(SETTINGS, *world.corpus))
+    gold = worths(world, SETTINGS)[:, 0]
     assert gold.mean() == pytest.approx(0, abs=1e-6)
     assert gold.std() == pytest.approx(1, abs=1e-5)
-    np.testing.assert_array_equal(gold, world.ratings[:, 0])
 
 
 def test_gold_is_a_sum_over_symbols_and_neighbours_and_needs_both(world):
@@ -46,7 +46,7 @@ def test_gold_is_a_sum_over_symbols_and_neighbours_and_needs_both(world):
     x = np.asarray(world.corpus[0])
     single = np.eye(3)[x].reshape(81, -1)
     pairs = sum(np.eye(9)[3 * x[:, t] + x[:, t + 1]] for t in range(3))
-    gold = np.asarray(world.ratings[:, 0], np.float64)
+    gold = worths(world, SETTINGS)[:, 0].astype(np.float64)
     left = [
         np.abs(f @ np.linalg.lstsq(f, gold, rcond=None)[0] - gold).max()
         for f in (single, np.concatenate([single, pairs], axis=1))
@@ -57,35 +57,32 @@ def test_gold_is_a_sum_over_symbols_and_neighbours_and_needs_both(world):
 
 def test_people_perceive_gold_itself(world):
     x = tuple(leaf[7] for leaf in world.corpus)
-    for seed in range(3):
-        seen = world.perceive(SETTINGS, *x, jax.random.key(seed))
-        assert seen == world.gold(SETTINGS, *x)
+    assert world.impressions == 1
+    assert felt(world)(SETTINGS, *x, 0)[-1] == feeling(world)(SETTINGS, *x)
 
 
 def test_the_second_value_is_standardised_and_another_than_gold(world):
-    value = np.asarray(jax.vmap(world.second, (None, 0, 0))(SETTINGS, *world.corpus))
+    gold, value = worths(world, SETTINGS).T
     assert value.mean() == pytest.approx(0, abs=1e-6)
     assert value.std() == pytest.approx(1, abs=1e-5)
-    assert abs(np.corrcoef(value, world.ratings[:, 0])[0, 1]) < 0.5
+    assert abs(np.corrcoef(value, gold)[0, 1]) < 0.5
 
 
 def test_a_prefix_is_worth_the_mean_of_all_sequences_that_begin_so(world):
-    keys = jax.random.split(jax.random.key(0), 81)
-    steps = np.asarray(
-        jax.jit(jax.vmap(world.steps, (None, 0, 0, 0)))(SETTINGS, *world.corpus, keys)
-    )
-    tokens, gold = np.asarray(world.corpus[0]), np.asarray(world.ratings[:, 0], np.float64)
+    see = jax.jit(jax.vmap(felt(world), (None, 0, 0, None)))
+    steps = np.asarray(see(SETTINGS, *world.corpus, 0))
+    tokens, gold = np.asarray(world.corpus[0]), worths(world, SETTINGS)[:, 0].astype(np.float64)
     for i, x in enumerate(tokens):
         for t in range(4):
             begins_so = (tokens[:, : t + 1] == x[: t + 1]).all(1)
             assert steps[i, t] == pytest.approx(gold[begins_so].mean(), abs=1e-6)
-    np.testing.assert_array_equal(steps[:, -1], world.ratings[:, 0])
+    np.testing.assert_array_equal(steps[:, -1], worths(world, SETTINGS)[:, 0])
 
 
 def test_what_a_token_adds_is_zero_on_average_over_the_tokens_that_could_stand_there(world):
     # The value of a prefix is a martingale under even sampling.
-    see = jax.vmap(world.steps, (None, 0, 0, None))
-    steps = np.asarray(see(SETTINGS, *world.corpus, jax.random.key(0)), np.float64)
+    see = jax.vmap(felt(world), (None, 0, 0, None))
+    steps = np.asarray(see(SETTINGS, *world.corpus, 0), np.float64)
     for t in range(1, 4):
         gain = (steps[:, t] - steps[:, t - 1]).reshape(3**t, -1)
         np.testing.assert_allclose(gain.mean(1), 0, atol=1e-6)

@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from tiny import feeling, felt, worths
 
 from rlhf_jax import grid  # noqa: F401  makes the settings a pytree
 from rlhf_jax.config import ConfigError
@@ -54,7 +55,7 @@ def look_up(world):
 
 
 def gold(world, names: list[str], settings: Settings = SETTINGS) -> np.ndarray:
-    value = jax.jit(jax.vmap(world.gold, (None, 0, 0)))
+    value = jax.jit(jax.vmap(feeling(world), (None, 0, 0)))
     return np.asarray(value(settings, *spelled(names)))
 
 
@@ -63,8 +64,13 @@ def gold(world, names: list[str], settings: Settings = SETTINGS) -> np.ndarray:
 
 def test_every_plain_word_of_the_lexicon_is_there_once_with_ten_ratings(world):
     assert len(NAMES) == world.corpus[0].shape[0] == world.facts["words_used"] == 7186
-    assert world.ratings.shape == (7186, 10)
-    assert set(np.unique(world.ratings)) == set(range(-4, 5))
+    assert world.impressions == 10
+    see = jax.jit(jax.vmap(felt(world), (None, 0, 0, None)))
+    tokens, mask = world.corpus
+    end = mask.sum(1) - 1
+    said = [np.asarray(see(SETTINGS, tokens, mask, i))[np.arange(7186), end] for i in range(10)]
+    assert set(np.unique(said)) == set(range(-4, 5))
+    np.testing.assert_allclose(np.mean(said, 0), worths(world, SETTINGS)[:, 0], atol=1e-6)
     facts = world.facts
     assert facts["words_listed"] == 7217  # eight of them twice
     assert facts["words_used"] + facts["words_too_long"] == facts["words_distinct"] == len(LINES)
@@ -271,19 +277,22 @@ def test_a_nonword_is_worth_what_is_assumed_of_it_and_a_word_is_not(world):
 
 def test_the_value_of_nonwords_can_be_swept_in_one_program(world):
     tokens, mask = spelled(["xqzvv", "great"])
-    see = lambda v, key: [
-        jax.vmap(f, (None, 0, 0))(Settings(nonword_value=v), tokens, mask)
-        for f in (world.gold, lambda s, t, m: world.perceive(s, t, m, key))
-    ]
+    end = mask.sum(1) - 1
+    see = lambda v: (
+        jax.vmap(feeling(world), (None, 0, 0))(Settings(nonword_value=v), tokens, mask),
+        jax.vmap(felt(world), (None, 0, 0, None))(Settings(nonword_value=v), tokens, mask, 0)[
+            jnp.arange(2), end
+        ],
+    )
     swept = jnp.asarray([-3.0, 0.0, 1.5])
-    golden, perceived = jax.jit(jax.vmap(see, (0, None)))(swept, jax.random.key(0))
+    golden, perceived = jax.jit(jax.vmap(see))(swept)
     np.testing.assert_allclose(golden[:, 0], swept)
     np.testing.assert_allclose(perceived[:, 0], swept)
     np.testing.assert_allclose(golden[:, 1], 3.1, atol=1e-6)
 
 
 def second(world, names: list[str]) -> np.ndarray:
-    return np.asarray(jax.vmap(world.second, (None, 0, 0))(SETTINGS, *spelled(names)))
+    return np.asarray(jax.vmap(world.values, (None, 0, 0))(SETTINGS, *spelled(names)))[:, 1]
 
 
 def test_the_second_value_is_the_length_in_deviations_of_the_corpus(world):
@@ -297,17 +306,11 @@ def test_the_second_value_is_the_length_in_deviations_of_the_corpus(world):
 def test_every_string_has_a_length_whether_or_not_it_is_a_word_or_ends(world):
     good, other, empty = second(world, ["good", "xqzv", ""])
     assert good == other > empty
-    unended = world.second(SETTINGS, jnp.full(LENGTH, 5), jnp.arange(LENGTH) < 4)
+    unended = world.values(SETTINGS, jnp.full(LENGTH, 5), jnp.arange(LENGTH) < 4)[1]
     assert unended == good
 
 
-def test_an_impression_is_one_of_the_ten_ratings_drawn_evenly(world):
-    # great was rated [2, 4, 4, 4, 3, 3, 3, 3, 2, 3]: 2, 3 and 4 in shares of .2, .5 and .3.
-    n = 20_000
+def test_every_impression_is_one_of_the_ten_ratings(world):
     tokens, mask = (x[0] for x in spelled(["great"]))
-    keys = jax.random.split(jax.random.key(5), n)
-    draw = jax.jit(jax.vmap(lambda key: world.perceive(SETTINGS, tokens, mask, key)))
-    seen = np.asarray(draw(keys))
-    assert set(np.unique(seen)) == {2.0, 3.0, 4.0}
-    for value, p in ((2, 0.2), (3, 0.5), (4, 0.3)):
-        assert np.mean(seen == value) == pytest.approx(p, abs=4 * np.sqrt(p * (1 - p) / n))
+    see = jax.jit(lambda which: felt(world)(SETTINGS, tokens, mask, which)[5])
+    assert [float(see(i)) for i in range(10)] == [2, 4, 4, 4, 3, 3, 3, 3, 2, 3]

@@ -20,7 +20,6 @@ import numpy as np
 from rlhf_jax.kernels.ensemble import Members
 from rlhf_jax.types import Array, Kernel, Key, Metrics, Params
 
-
 FALL = 0.3
 """What the learning rate becomes of itself where looks no longer help."""
 

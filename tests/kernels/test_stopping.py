@@ -109,9 +109,11 @@ def test_where_looks_stop_helping_the_rate_falls_and_the_best_look_is_gone_on_fr
         assert moved(at + 1) < 0.6 * moved(at - 1)
     np.testing.assert_array_equal(states[-1].members.learner.hparams.adam.learning_rate, rate)
     assert (states[-1].best.loss <= straight[-1].best.loss).all()
-    assert int(states[-1].idle) == 3 and float(said[-1]["reward/falls"]) == 2
+    assert int(states[-1].idle) == 3
+    assert float(said[-1]["reward/falls"]) == 2
     last = int(states[-1].members.learner.step[0])
-    assert last < 4 * 60 and float(said[-1]["reward/steps_made"]) == last
+    assert last < 4 * 60
+    assert float(said[-1]["reward/steps_made"]) == last
 
 
 def test_answers_held_back_are_never_fitted_to():

@@ -10,10 +10,11 @@ import jax
 import jax.numpy as jnp
 from jax.sharding import Mesh
 
-from rlhf_jax import grid, worlds
+from rlhf_jax import feedback, grid, worlds
 from rlhf_jax.config import Config, ConfigError
 from rlhf_jax.feedback import STANDARD
 from rlhf_jax.feedback.comparison import LOSSES, THRESHOLDS
+from rlhf_jax.feedback.kind import Kind, refuse
 from rlhf_jax.humans import person
 from rlhf_jax.humans.choice import precision
 from rlhf_jax.humans.links import unconstrain
@@ -33,7 +34,6 @@ from rlhf_jax.kernels import (
     reward,
     stopping,
 )
-from rlhf_jax.kernels.asking import Kind, kind
 from rlhf_jax.kernels.ensemble import Panel
 from rlhf_jax.kernels.experience import Given, Task
 from rlhf_jax.mesh import population_mesh
@@ -133,7 +133,8 @@ def _axes(batch: Any, reference: int | None) -> Any:
 
 def make(config: Config, devices: Sequence[jax.Device]) -> Parts:
     world = worlds.build(config.world)
-    asked = kind(config.collect, world.language)
+    asked = feedback.named(config.collect, world.language)
+    refuse(asked, feedback.KINDS, config.human)
     policy = heads.policy(config.model, world.language)
     judge = reward_model(config, world)
     score = partial(judged, config, world, judge)

@@ -12,9 +12,9 @@ import numpy as np
 from rlhf_jax.config import Collect, Human
 from rlhf_jax.config import World as WorldSettings
 from rlhf_jax.feedback.comparison import Comparison
+from rlhf_jax.feedback.kind import Kind, Seen
 from rlhf_jax.humans import person
 from rlhf_jax.humans.population import assign
-from rlhf_jax.kernels.asking import Kind, Seen
 from rlhf_jax.kernels.sampling import sample
 from rlhf_jax.models.heads import Policy
 from rlhf_jax.types import Array, Episode, Kernel, Key, Metrics, Params, Prompts, World

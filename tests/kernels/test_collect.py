@@ -13,8 +13,8 @@ from tiny import SHAPE
 
 from rlhf_jax.config import Collect, Human
 from rlhf_jax.config import World as Settings
+from rlhf_jax.feedback import named
 from rlhf_jax.kernels import collect
-from rlhf_jax.kernels.asking import kind
 from rlhf_jax.models import heads
 from rlhf_jax.types import Kernel
 from rlhf_jax.worlds import probe, words
@@ -29,7 +29,7 @@ THETA = jax.jit(POLICY.init)(jax.random.key(0))
 @functools.cache
 def compiled(mode: str, share: float, rounds: int) -> Kernel:
     settings = Collect(mode=mode, corpus_share=share, budget=2 * PAIRS)
-    kernel = collect.kernel(POLICY, WORLD, kind(settings, WORLD.language), settings, rounds)
+    kernel = collect.kernel(POLICY, WORLD, named(settings, WORLD.language), settings, rounds)
     return Kernel(jax.jit(kernel.init), jax.jit(kernel.step))
 
 
@@ -99,7 +99,7 @@ def test_online_pairs_without_a_corpus_share_are_the_policy_alone():
     signs = jnp.asarray([50.0, -50.0, 50.0, 50.0])[:, None]
     trunk["embed"] = jnp.broadcast_to(signs, (4, SHAPE.width))
     settings = Collect(mode="online", corpus_share=0.0, budget=16)
-    kernel = collect.kernel(POLICY, WORLD, kind(settings, WORLD.language), settings, 1)
+    kernel = collect.kernel(POLICY, WORLD, named(settings, WORLD.language), settings, 1)
     asked = collect.Asked({"trunk": trunk}, Human(), PROBE, 1.0)
     state, metrics = jax.jit(kernel.step)(kernel.init(jax.random.key(1)), asked)
     assert not state.answers.a.tokens.any()
@@ -159,7 +159,7 @@ def test_each_side_is_perceived_anew():
     kernel = collect.kernel(
         POLICY,
         world,
-        kind(Collect(mode="offline", budget=2 * PAIRS), world.language),
+        named(Collect(mode="offline", budget=2 * PAIRS), world.language),
         Collect(mode="offline", budget=2 * PAIRS),
         1,
     )
@@ -193,7 +193,7 @@ def test_people_answer_by_single_ratings_drawn_apart_for_each_side():
     kernel = collect.kernel(
         policy,
         world,
-        kind(Collect(mode="offline", budget=2 * n), world.language),
+        named(Collect(mode="offline", budget=2 * n), world.language),
         Collect(mode="offline", budget=2 * n),
         1,
     )
@@ -222,7 +222,7 @@ def asked(human: Human, world=WORLD, settings=PROBE, theta=THETA, seed: int = 1,
     """One offline round."""
     hparams = Collect(mode="offline", **how)
     policy = heads.policy(SHAPE, world.language)
-    kernel = collect.kernel(policy, world, kind(hparams, world.language), hparams, 1)
+    kernel = collect.kernel(policy, world, named(hparams, world.language), hparams, 1)
     given = collect.Asked(theta, human, settings, 1.0)
     state, metrics = jax.jit(kernel.step)(kernel.init(jax.random.key(seed)), given)
     return state.answers, metrics
@@ -304,7 +304,7 @@ def dealt(feedback: str, world, settings: Settings):
     asked = collect.Asked(jax.jit(policy.init)(jax.random.key(0)), human, settings, 1.0)
     for shuffled in (False, True):
         hparams = Collect(feedback=feedback, budget=256, mode="offline", shuffled=shuffled)
-        kernel = collect.kernel(policy, world, kind(hparams, world.language), hparams, 1)
+        kernel = collect.kernel(policy, world, named(hparams, world.language), hparams, 1)
         yield jax.jit(kernel.step)(kernel.init(jax.random.key(1)), asked)[0].answers
 
 

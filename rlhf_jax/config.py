@@ -132,6 +132,7 @@ class Collect:
     feedback: Literal[
         "comparison",
         "ranking",
+        "best_worst",
         "rating",
         "likert",
         "label",

@@ -13,6 +13,7 @@ A type that the pipeline can ask for ends in one value, its `KIND` (`feedback.ki
 
 from rlhf_jax.config import Collect, ConfigError
 from rlhf_jax.feedback import (
+    best_worst,
     comparison,
     correction,
     demonstration,
@@ -30,6 +31,7 @@ from rlhf_jax.types import Language
 KINDS = (
     comparison.KIND,
     ranking.KIND,
+    best_worst.KIND,
     rating.KIND,
     likert.KIND,
     label.KIND,

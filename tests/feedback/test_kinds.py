@@ -379,7 +379,7 @@ def test_what_an_answer_costs(name, samples, cost):
     assert (kind.samples, kind.cost) == (samples, cost)
 
 
-@pytest.mark.parametrize("name", ["ranking", "correction", "demonstration"])
+@pytest.mark.parametrize("name", [kind.name for kind in KINDS if kind.chooses])
 def test_a_choice_among_one_is_refused(name):
     with pytest.raises(ConfigError, match=f"options = 1: {name}"):
         named(Collect(feedback=name, options=1), ALPHABET)

@@ -196,6 +196,7 @@ class Collect:
     feedback: Literal[
         "comparison",
         "ranking",
+        "best_worst",
         "rating",
         "likert",
         "label",
@@ -208,7 +209,7 @@ class Collect:
     """What people are asked for; one file of `rlhf_jax.feedback` each."""
     budget: int = 8192
     """Samples that people read or write in each round, for each seed: the cost of feedback. A
-    comparison reads two, so 8192 buys 4096 of them; see `kernels.asking` for the others."""
+    comparison reads two, so 8192 buys 4096 of them; see docs/feedback.md for the others."""
     options: int = 4
     """Samples in a ranking, and versions to choose a correction or demonstration from."""
     repeats: int = 1

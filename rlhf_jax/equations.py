@@ -1,7 +1,7 @@
 """What is fitted and what is maximised, in words: one entry for each value of the settings.
 
-Free of JAX, so that a page can be written where nothing is computed. The losses themselves:
-`feedback.comparison`, `kernels.likelihoods`, `kernels.reward`, `kernels.ppo` and its siblings.
+What a kind of feedback is fitted by it says itself (`feedback.kind`). The other losses:
+`kernels.reward`, `kernels.ppo` and its siblings.
 """
 
 from __future__ import annotations
@@ -9,47 +9,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from rlhf_jax import feedback
 from rlhf_jax.config import reaches
+from rlhf_jax.feedback.kind import Settings, described
 
-Settings = Mapping[str, Any]
-"""A configuration as {dotted path: value}; what is not in it is taken as "not stated"."""
-
-LOSSES = {
-    "bradley_terry": "min_φ E[−y log σ(Δ) − (1−y) log σ(−Δ)] + λ_r(φ), Δ = r_φ(a) − r_φ(b); "
-    "Bradley–Terry, a tie is y = ½",
-    "bayesian_personalised_ranking": "min_φ E[−log σ(r_φ(winner) − r_φ(loser))] + λ_r(φ); "
-    "Bayesian personalised ranking, a tie costs nothing",
-    "rao_kupper": "min_{φ,t} E[−log P(a, tie or b)] + λ_r(φ), P(a) = σ(Δ − t), P(b) = σ(−Δ − t), "
-    "P(tie) = (e^2t − 1) P(a) P(b), Δ = r_φ(a) − r_φ(b); Rao–Kupper, t ≥ 0 fitted with φ",
-    "davidson": "min_{φ,ν} E[−log P(a, tie or b)] + λ_r(φ), P ∝ (e^Δ/2, ν, e^−Δ/2), "
-    "Δ = r_φ(a) − r_φ(b); Davidson, ν > 0 fitted with φ",
-}
-"""Of a comparison between people who make no mistakes, by `reward.loss`."""
-MISTAKEN = (
-    "min_φ E[−y log P(a) − (1−y) log P(b)] + λ_r(φ), P(a) = λ/2 + (1−λ) ((1−f) σ(Δ) + f σ(−Δ)) "
-    "and P(b) alike, Δ = r_φ(a) − r_φ(b); Bradley–Terry, a tie is y = ½"
-)
-"""Of a comparison between people who lapse with probability λ and flip with probability f."""
-FEEDBACK = {
-    "ranking": "min_φ E[−Σ_i log e^r_φ(x_i) / Σ_{j≥i} e^r_φ(x_j)] + λ_r(φ), best first; "
-    "Plackett–Luce",
-    "rating": "min_φ E[½ (y − r_φ(x))²] + λ_r(φ); normal, deviation 1",
-    "likert": "min_φ E[−log (σ(c_y+1 − r_φ(x)) − σ(c_y − r_φ(x)))] + λ_r(φ), c = −∞, −1.5, −0.5, "
-    "0.5, 1.5, ∞; ordered logit",
-    "label": "min_φ E[−y log σ(r_φ(x)) − (1−y) log σ(−r_φ(x))] + λ_r(φ), y = 1 for good",
-    "correction": "min_φ E[−log e^r_φ(x′) / Σ_k e^r_φ(x_k)] + λ_r(φ), x′ the one chosen of the "
-    "versions x_k",
-    "demonstration": "min_φ E[−log e^r_φ(x) / (e^r_φ(x) + Σ_j e^r_φ(x_j))] + λ_r(φ), x made by a "
-    "person, x_j fair draws of what it was chosen from; maximum entropy, Z estimated",
-    "language": "min_φ E[−log P(statement)] + λ_r(φ), P = softmax over 0 (nothing to change), "
-    "g_f (more of f), −g_f (less of f), g_f = r_φ(x with more of f) − r_φ(x)",
-    "process": "min_φ E[−Σ_t y_t log σ(r_φ(s_t)) + (1−y_t) log σ(−r_φ(s_t))] + λ_r(φ) over the "
-    "prefixes s_t, y_t = 1 for good",
-    "span": "min_φ E[−Σ_s log P(mark_s)] + λ_r(φ), P = softmax(0, −v_s) of no mark and a mark, "
-    "v_s = r_φ(s's end) − r_φ(s's beginning)",
-}
-"""Of other answers, by `collect.feedback`; a comparison has `LOSSES`."""
-KINDS = {
+REWARDS = {
     "one": "",
     "mixture": "one reward for each kind of people, told apart by EM",
     "distributional": "min_φ E[−y log Φ(z) − (1−y) log Φ(−z)] + λ_r(μ), z = (μ(a) − μ(b)) / "
@@ -125,9 +89,6 @@ ADVANTAGES = {
 }
 """By `grpo.deviation`."""
 
-_ANCHORED = ("rating", "likert", "label", "process")
-"""Feedback that says where a reward's zero is: nothing else has to."""
-
 
 def _named(table: Mapping[Any, str], settings: Settings, path: str) -> str:
     """What the table says of a setting; the setting itself where the table is younger than it."""
@@ -142,7 +103,8 @@ def _joined(*parts: str) -> str:
 def penalty(settings: Settings) -> str:
     """λ_r of `kernels.reward`, with the weights of this run."""
     decay = f"λ_r = {settings.get('reward.l2', 'l2')} Σφ²"
-    if settings.get("collect.feedback") in _ANCHORED:
+    kind = feedback.find(settings.get("collect.feedback", "comparison"))
+    if kind is not None and kind.anchored:
         return decay
     return f"{decay} + {settings.get('reward.centring', 'centring')} E(Σ r_φ)² over an answer"
 
@@ -151,26 +113,27 @@ def reward(settings: Settings) -> str:
     """What the reward model was fitted to: equation; mistakes; how many; what they come to."""
     kind = settings.get("reward.kind", "one")
     if kind == "gold":
-        return KINDS["gold"]
+        return REWARDS["gold"]
     aggregate = lambda table: _named(table, settings, "reward.aggregate").format(
         doubt=settings.get("reward.doubt", "λ")
     )
-    feedback, noise = settings.get("collect.feedback", "comparison"), ""
+    name, noise = settings.get("collect.feedback", "comparison"), ""
+    asked = feedback.find(name)
     if kind in ("distributional", "borda"):
-        equation = KINDS[kind]
+        equation = REWARDS[kind]
+    elif asked is None:
+        equation = str(name)
     else:
-        mistaken = settings.get("reward.noise", "standard") != "standard"
-        noise = _named(NOISE, settings, "reward.noise") if mistaken else ""
-        if feedback == "comparison":
-            equation = MISTAKEN if mistaken else _named(LOSSES, settings, "reward.loss")
-        else:
-            equation = _named(FEEDBACK, settings, "collect.feedback")
-            noise += ", P mixed with them as that of a comparison is" if mistaken else ""
+        equation = _joined(described(asked, settings), f"the reward is in {asked.units}")
+        if settings.get("reward.noise", "standard") != "standard":
+            noise = _named(NOISE, settings, "reward.noise")
+            if isinstance(asked.equation, str):
+                noise += ", P mixed with them as that of a comparison is"
     several = ""
     members = settings.get("reward.members", 1)
     if kind == "mixture":
         several = f"{settings.get('reward.groups', 'several')} rewards, {aggregate(AGGREGATES)}"
-        several = _joined(KINDS["mixture"], several)
+        several = _joined(REWARDS["mixture"], several)
     elif members > 1:
         drawn = ", each of a resample of the answers" if settings.get("reward.bootstrap") else ""
         joined = "the mean of each output" if kind == "distributional" else aggregate(AGGREGATES)

@@ -10,10 +10,11 @@ import jax
 import jax.numpy as jnp
 from jax.sharding import Mesh
 
-from rlhf_jax import grid, worlds
+from rlhf_jax import feedback, grid, worlds
 from rlhf_jax.config import Config, ConfigError
 from rlhf_jax.feedback import STANDARD
 from rlhf_jax.feedback.comparison import LOSSES, THRESHOLDS
+from rlhf_jax.feedback.kind import Kind, refuse
 from rlhf_jax.humans.choice import precision
 from rlhf_jax.humans.links import unconstrain
 from rlhf_jax.humans.population import People, people
@@ -33,7 +34,6 @@ from rlhf_jax.kernels import (
     reward,
     stopping,
 )
-from rlhf_jax.kernels.asking import Kind, kind
 from rlhf_jax.kernels.ensemble import Panel
 from rlhf_jax.kernels.experience import Given, Task
 from rlhf_jax.mesh import population_mesh
@@ -142,7 +142,10 @@ def settled(config: Config, world: World) -> tuple[Config, People]:
 
 def make(config: Config, devices: Sequence[jax.Device]) -> Parts:
     world = worlds.build(config.world)
-    asked = kind(config.collect, world.language)
+    asked = feedback.named(config.collect, world.language)
+    people_of = {f"groups.{name}.human": group.human for name, group in config.groups.items()}
+    for where, human in ({"human": config.human} | people_of).items():
+        refuse(asked, feedback.KINDS, human, where)
     policy = heads.policy(config.model, world.language)
     judge = reward_model(config, world)
     score = partial(judged, config, world, judge)

@@ -9,8 +9,19 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from rlhf_jax.feedback import STANDARD
-from rlhf_jax.humans.choice import mixed, precision, prefer
+from rlhf_jax.feedback.kind import (
+    NOISE,
+    STANDARD,
+    Kind,
+    Reading,
+    Seen,
+    Settings,
+    alone,
+    answers,
+    each,
+    join,
+)
+from rlhf_jax.humans.choice import CANT_TELL, mixed, precision, prefer
 from rlhf_jax.humans.human import Human, Value
 from rlhf_jax.types import Array, Episode, Key
 
@@ -125,6 +136,22 @@ THRESHOLDS: dict[str, tuple[Callable[[Array], Array], float]] = {
 }
 """Losses that know how often people tie: a real number → the threshold that the loss takes fourth,
 and the number to start from. How common ties are is for the answers to say: it is fitted."""
+EQUATIONS = {
+    "bradley_terry": "min_φ E[−y log σ(Δ) − (1−y) log σ(−Δ)] + λ_r(φ), Δ = r_φ(a) − r_φ(b); "
+    "Bradley–Terry, a tie is y = ½",
+    "bayesian_personalised_ranking": "min_φ E[−log σ(r_φ(winner) − r_φ(loser))] + λ_r(φ); "
+    "Bayesian personalised ranking, a tie costs nothing",
+    "rao_kupper": "min_{φ,t} E[−log P(a, tie or b)] + λ_r(φ), P(a) = σ(Δ − t), P(b) = σ(−Δ − t), "
+    "P(tie) = (e^2t − 1) P(a) P(b), Δ = r_φ(a) − r_φ(b); Rao–Kupper, t ≥ 0 fitted with φ",
+    "davidson": "min_{φ,ν} E[−log P(a, tie or b)] + λ_r(φ), P ∝ (e^Δ/2, ν, e^−Δ/2), "
+    "Δ = r_φ(a) − r_φ(b); Davidson, ν > 0 fitted with φ",
+}
+"""Of answers by people who make no mistakes, by `reward.loss`."""
+MISTAKEN = (
+    "min_φ E[−y log P(a) − (1−y) log P(b)] + λ_r(φ), P(a) = λ/2 + (1−λ) ((1−f) σ(Δ) + f σ(−Δ)) "
+    "and P(b) alike, Δ = r_φ(a) − r_φ(b); Bradley–Terry, a tie is y = ½"
+)
+"""Of answers by people who lapse with probability λ and flip with probability f."""
 
 
 def log_probabilities(human: Human, value_a: Array, value_b: Array) -> Array:
@@ -194,3 +221,52 @@ def strengths(wins: Array, steps: int = 1000) -> Array:
         return r - jnp.mean(r), None
 
     return jax.lax.scan(step, jnp.zeros(wins.shape[0]), length=steps)[0]
+
+
+def ask(human: Human, seen: Seen, key: Key) -> Comparison:
+    """Sample 0 is a, shown first. Whoever can't tell has weight 0. Consumes `key`."""
+    one = lambda h, k, v: elicit(h, v[0], v[1], k)
+    said = answers(one, human, key, seen.values)
+    a, b = (jax.tree.map(lambda leaf, i=i: leaf[:, i], seen.x) for i in (0, 1))
+    return Comparison(a, b, said, (said != CANT_TELL).astype(jnp.float32))
+
+
+def _compared(human: Human, rewards: Array, said: Array) -> Array:
+    log_p = log_probabilities(human, rewards[0], rewards[1])
+    coin = -said * log_p[0] - (1.0 - said) * log_p[2]
+    known = loss(rewards[0], rewards[1], said, human)
+    return jnp.where(said < 0.0, 0.0, jnp.where(jnp.asarray(human.tie) > 0.0, known, coin))
+
+
+def nll(reading: Reading, data: Comparison, human: Human) -> Array:
+    """`loss`, but for the ties of a person whose threshold τ is 0. → [N]
+
+    Such a person ties only where both samples are worth exactly the same to them (or `equal`
+    says so), which has probability 0 under the likelihood. Made to choose, they would toss a
+    coin, and the likelihood of that choice costs ½ (−log P(a) − log P(b)) on average over the
+    coin: this, Bradley–Terry's label ½, is what such a tie costs. At β = 1 and else neutral it
+    is `bradley_terry` for every label.
+    """
+    return each(_compared)(human, reading.rewards, data.label)
+
+
+def equation(settings: Settings) -> str:
+    """What `reward.loss` and `reward.noise` make of it."""
+    if settings.get("reward.noise", "standard") != "standard":
+        return MISTAKEN
+    name = settings.get("reward.loss", "not stated")
+    return EQUATIONS.get(name, str(name))
+
+
+KIND = Kind(
+    name="comparison",
+    asked="which of two is better",
+    equation=equation,
+    units="logits of a preference",
+    acts=(*NOISE, "tie", "equal", "skip", "position_bias"),
+    samples=2,
+    cost=2,
+    ask=ask,
+    episodes=lambda data: join(alone(data.a), alone(data.b)),
+    nll=nll,
+)

@@ -4,7 +4,21 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from rlhf_jax.feedback import STANDARD
+import jax
+import jax.numpy as jnp
+
+from rlhf_jax.feedback.kind import (
+    NOISE,
+    STANDARD,
+    Kind,
+    Reading,
+    Seen,
+    all_answer,
+    answers,
+    each,
+    of,
+    several,
+)
 from rlhf_jax.humans.choice import among, choose, log_chosen
 from rlhf_jax.humans.human import Human
 from rlhf_jax.types import Array, Episode, Key
@@ -52,3 +66,43 @@ def loss(
     """
     base = None if mask is None else among(mask)
     return -log_chosen(human, rewards - human.edit_cost * distance, chosen, base)
+
+
+def distance(x: Episode) -> Array:
+    """[K] versions of one sample → [K] float32: the share of the T places at which each differs
+    from version 0. Padding is one symbol like the others, so that length counts.
+    """
+    written = jnp.where(x.mask, x.tokens, -1)
+    first = jnp.broadcast_to(written[:1], written.shape)
+    return jnp.mean((written != first).astype(jnp.float32), axis=1)
+
+
+def ask(human: Human, seen: Seen, key: Key) -> Correction:
+    """Version 0 is shown and read, one is written: the best of what it could become. The others
+    only come to mind. Consumes `key`.
+    """
+    far = jax.vmap(distance)(seen.x)
+    one = lambda h, k, v, d: elicit(h, v, d, k)
+    return Correction(seen.x, far, answers(one, human, key, seen.values, far), all_answer(seen))
+
+
+def nll(reading: Reading, data: Correction, human: Human) -> Array:
+    """softmax(β (r − edit_cost · distance)) over the versions. → [N]"""
+    one = lambda h, r, far, chosen: loss(r, far, chosen, h)
+    return each(one)(human, reading.rewards, data.distance, data.chosen)
+
+
+KIND = Kind(
+    name="correction",
+    asked="what they would rather have read",
+    equation="min_φ E[−log e^r_φ(x′) / Σ_k e^r_φ(x_k)] + λ_r(φ), x′ the one chosen of the "
+    "versions x_k",
+    units="logits of a choice",
+    acts=(*NOISE, "edit_cost"),
+    samples=of(lambda collect, _: collect.options),
+    cost=2,
+    ask=ask,
+    episodes=several,
+    nll=nll,
+    chooses=True,
+)

@@ -6,7 +6,18 @@ from typing import NamedTuple
 
 import jax.numpy as jnp
 
-from rlhf_jax.feedback import STANDARD
+from rlhf_jax.feedback.kind import (
+    NOISE,
+    STANDARD,
+    Kind,
+    Reading,
+    Seen,
+    all_answer,
+    answers,
+    each,
+    first,
+    lone,
+)
 from rlhf_jax.humans.choice import choose, log_choice
 from rlhf_jax.humans.human import Human, Value
 from rlhf_jax.types import Array, Episode, Key
@@ -49,3 +60,30 @@ def loss(scores: Array, label: Array, human: Human = STANDARD, *, smoothing: Val
     log_p = log_choice(human, scores)
     given = jnp.take_along_axis(log_p, label[..., None], axis=-1)[..., 0]
     return -(1.0 - smoothing) * given - smoothing * jnp.mean(log_p, axis=-1)
+
+
+def ask(human: Human, seen: Seen, key: Key) -> Label:
+    """Good or bad, held against the person's bar. Consumes `key`."""
+    one = lambda h, k, v: elicit(h, approval(v[0], h.bar), k)
+    return Label(first(seen.x), answers(one, human, key, seen.values), all_answer(seen))
+
+
+def nll(reading: Reading, data: Label, human: Human) -> Array:
+    """P(good) = σ(β (r − bar)). → [N]"""
+    one = lambda h, r, said: loss(approval(r[0], h.bar), said, h)
+    return each(one)(human, reading.rewards, data.label)
+
+
+KIND = Kind(
+    name="label",
+    asked="good or bad",
+    equation="min_φ E[−y log σ(r_φ(x)) − (1−y) log σ(−r_φ(x))] + λ_r(φ), y = 1 for good",
+    units="logits of good",
+    acts=(*NOISE, "bar"),
+    samples=1,
+    cost=1,
+    ask=ask,
+    episodes=lone,
+    nll=nll,
+    anchored=True,
+)

@@ -3,15 +3,30 @@
 from __future__ import annotations
 
 import re
+from functools import partial
 from typing import NamedTuple
 
+import jax
 import jax.numpy as jnp
+import numpy as np
 
 from rlhf_jax.config import ConfigError
-from rlhf_jax.feedback import STANDARD
+from rlhf_jax.feedback.kind import (
+    NOISE,
+    STANDARD,
+    Kind,
+    Reading,
+    Seen,
+    all_answer,
+    answers,
+    each,
+    of,
+    several,
+    take,
+)
 from rlhf_jax.humans.choice import among, choose, log_chosen
 from rlhf_jax.humans.human import Human
-from rlhf_jax.types import Array, Episode, Key
+from rlhf_jax.types import Array, Episode, Key, Language
 
 
 class Critique(NamedTuple):
@@ -130,3 +145,81 @@ def loss(
     the sample, or ∂r/∂feature.
     """
     return -log_chosen(human, worth(gains, values), statement, among(sayable(gains, spans, mask)))
+
+
+# --- the critiques of the pipeline
+
+
+GRAMMAR = Grammar(("long", "late"), spans=1)
+"""Long: has many letters. Late: its letters lie late in the alphabet on average. Both can be
+measured on every string, and say little about each other. The one part is never real: an array
+without entries cannot be checkpointed."""
+
+
+def measure(alphabet: Language, tokens: Array, mask: Array) -> tuple[Array, Array]:
+    """[T] → int32 [F], [F]: each feature as numerator and denominator, so that comparing two
+    strings is exact. Letters are the actions other than EOS; without any, both features are 0.
+    """
+    letters = np.array(alphabet.actions, bool)
+    if alphabet.eos is not None:
+        letters[alphabet.eos] = False
+    place = jnp.asarray(np.where(letters, np.cumsum(letters) - 1, 0), jnp.int32)
+    real = mask & jnp.asarray(letters)[tokens]
+    count = jnp.sum(real.astype(jnp.int32))
+    late = jnp.sum(jnp.where(real, place[tokens], 0))
+    return jnp.stack([count, late]), jnp.stack([jnp.ones_like(count), jnp.maximum(count, 1)])
+
+
+def counterfactuals(alphabet: Language, x: Episode) -> tuple[Array, Array]:
+    """1 + 2F samples → at int32 [F], mask bool [F]: the one of draws 1 + 2f and 2 + 2f that has
+    more of feature f, the first if they have the same, and whether it has more than sample 0.
+    """
+    f = np.arange(len(GRAMMAR.features))
+    top, bottom = jax.vmap(lambda t, m: measure(alphabet, t, m))(x.tokens, x.mask)
+    more = lambda i, j: top[i, f] * bottom[j, f] > top[j, f] * bottom[i, f]
+    first = 1 + 2 * f
+    at = jnp.where(more(first + 1, first), first + 1, first)
+    return at, more(at, jnp.zeros_like(at))
+
+
+def ask(alphabet: Language, human: Human, seen: Seen, key: Key) -> Critique:
+    """A statement of `GRAMMAR` on sample 0. Consumes `key`.
+
+    More of feature f is worth û(x_f) − û(x) and less of it the opposite, x_f of
+    `counterfactuals`; where no draw has more of it nothing is said of it. Keeps x and the x_f,
+    which only come to mind: nobody reads them.
+    """
+    at, mask = jax.vmap(lambda x: counterfactuals(alphabet, x))(seen.x)
+    spans = jnp.zeros((len(at), GRAMMAR.spans), bool)
+
+    def one(h: Human, k: Key, v: Array, at: Array, parts: Array, mask: Array) -> Array:
+        return elicit(h, v[at] - v[0], jnp.zeros(parts.shape), parts, k, mask)
+
+    said = answers(one, human, key, seen.values, at, spans, mask)
+    kept = jnp.concatenate([jnp.zeros_like(at[:, :1]), at], axis=1)
+    return Critique(take(seen.x, kept), said, spans, all_answer(seen), mask)
+
+
+def nll(reading: Reading, data: Critique, human: Human) -> Array:
+    """softmax(β (0, gains, −gains)) over what can be said, gain_f = r(x_f) − r(x). → [N]"""
+
+    def one(h: Human, r: Array, statement: Array, spans: Array, mask: Array) -> Array:
+        parts = jnp.zeros(spans.shape)
+        return loss(r[1:] - r[0], parts, statement, spans, h, mask)
+
+    return each(one)(human, reading.rewards, data.statement, data.spans, data.mask)
+
+
+KIND = Kind(
+    name="language",
+    asked="a critique",
+    equation="min_φ E[−log P(statement)] + λ_r(φ), P = softmax over 0 (nothing to change), "
+    "g_f (more of f), −g_f (less of f), g_f = r_φ(x with more of f) − r_φ(x)",
+    units="logits of a choice",
+    acts=NOISE,
+    samples=1 + 2 * len(GRAMMAR.features),
+    cost=2,
+    ask=of(lambda _, alphabet: partial(ask, alphabet)),
+    episodes=several,
+    nll=nll,
+)

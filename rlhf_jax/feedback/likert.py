@@ -7,7 +7,18 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from rlhf_jax.feedback import STANDARD
+from rlhf_jax.feedback.kind import (
+    NOISE,
+    STANDARD,
+    Kind,
+    Reading,
+    Seen,
+    all_answer,
+    answers,
+    each,
+    first,
+    lone,
+)
 from rlhf_jax.humans.choice import flip_sign, lapses, mixed, noise, precision
 from rlhf_jax.humans.human import Human
 from rlhf_jax.types import Array, Episode, Key
@@ -76,3 +87,30 @@ def loss(reward: Array, point: Array, human: Human = STANDARD) -> Array:
     """
     log_p = log_probabilities(human, reward)
     return -jnp.take_along_axis(log_p, point[..., None], axis=-1)[..., 0]
+
+
+def ask(human: Human, seen: Seen, key: Key) -> Likert:
+    """One point more than the person's cut-points. Consumes `key`."""
+    point = answers(lambda h, k, v: elicit(h, v[0], k), human, key, seen.values)
+    return Likert(first(seen.x), point, all_answer(seen))
+
+
+def nll(reading: Reading, data: Likert, human: Human) -> Array:
+    """Ordered logit. → [N]"""
+    return each(lambda h, r, point: loss(r[0], point, h))(human, reading.rewards, data.point)
+
+
+KIND = Kind(
+    name="likert",
+    asked="one of five points",
+    equation="min_φ E[−log (σ(c_y+1 − r_φ(x)) − σ(c_y − r_φ(x)))] + λ_r(φ), c = −∞, −1.5, −0.5, "
+    "0.5, 1.5, ∞; ordered logit",
+    units="logits, the cut-points' unit too",
+    acts=(*NOISE, "cutpoints"),
+    samples=1,
+    cost=1,
+    ask=ask,
+    episodes=lone,
+    nll=nll,
+    anchored=True,
+)

@@ -7,7 +7,19 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from rlhf_jax.feedback import STANDARD
+from rlhf_jax.feedback.kind import (
+    NOISE,
+    STANDARD,
+    Kind,
+    Reading,
+    Seen,
+    all_answer,
+    answers,
+    each,
+    first,
+    lone,
+    prefix_values,
+)
 from rlhf_jax.feedback.label import approval
 from rlhf_jax.humans.choice import choose, flip_sign, lapses, log_choice, mixed, noise, precision
 from rlhf_jax.humans.human import Human
@@ -92,3 +104,32 @@ def loss_first_error(rewards: Array, first: Array, steps: Array, human: Human = 
     s = rewards.shape[-1]
     column = jnp.where(first >= jnp.sum(steps, axis=-1), s, first)
     return -jnp.take_along_axis(log_p, column[..., None], axis=-1)[..., 0]
+
+
+def ask(human: Human, seen: Seen, key: Key) -> Process:
+    """A step is a token: is what has been said so far good? Consumes `key`."""
+    said = answers(lambda h, k, v: elicit(h, v, k), human, key, prefix_values(seen))
+    return Process(first(seen.x), said, seen.x.mask[:, 0], all_answer(seen))
+
+
+def nll(reading: Reading, data: Process, human: Human) -> Array:
+    """P(good) = σ(β (r(s_t+1) − bar)) for every real token t. → [N]"""
+    one = lambda h, r, said, steps: loss(r[0, 1:], said, steps, h)
+    return each(one)(human, reading.states, data.label, data.steps)
+
+
+KIND = Kind(
+    name="process",
+    asked="good or bad for every prefix",
+    equation="min_φ E[−Σ_t y_t log σ(r_φ(s_t)) + (1−y_t) log σ(−r_φ(s_t))] + λ_r(φ) over the "
+    "prefixes s_t, y_t = 1 for good",
+    units="logits of good",
+    acts=(*NOISE, "bar"),
+    samples=1,
+    cost=1,
+    ask=ask,
+    episodes=lone,
+    nll=nll,
+    steps=True,
+    anchored=True,
+)

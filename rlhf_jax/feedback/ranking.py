@@ -8,7 +8,18 @@ import jax
 import jax.numpy as jnp
 from jax.scipy.special import gammaln
 
-from rlhf_jax.feedback import STANDARD
+from rlhf_jax.feedback.kind import (
+    NOISE,
+    STANDARD,
+    Kind,
+    Reading,
+    Seen,
+    all_answer,
+    answers,
+    each,
+    of,
+    several,
+)
 from rlhf_jax.humans.choice import centred, choose, log_chosen, mixed, precision, rank
 from rlhf_jax.humans.human import Human
 from rlhf_jax.types import Array, Episode, Key
@@ -70,3 +81,30 @@ def elicit_best(human: Human, values: Array, key: Key) -> Array:
 def loss_best(rewards: Array, best: Array, human: Human = STANDARD) -> Array:
     """−log softmax(β r)_best with lapses and flips, nats: [..., K], [...] → [...]."""
     return -log_chosen(human, rewards, best)
+
+
+def ask(human: Human, seen: Seen, key: Key) -> Ranking:
+    """All of them, best first. Consumes `key`."""
+    order = answers(lambda h, k, v: elicit(h, v, k), human, key, seen.values)
+    return Ranking(seen.x, order, all_answer(seen))
+
+
+def nll(reading: Reading, data: Ranking, human: Human) -> Array:
+    """Plackett–Luce. → [N]"""
+    return each(lambda h, r, order: loss(r, order, h))(human, reading.rewards, data.order)
+
+
+KIND = Kind(
+    name="ranking",
+    asked="an order of several",
+    equation="min_φ E[−Σ_i log e^r_φ(x_i) / Σ_{j≥i} e^r_φ(x_j)] + λ_r(φ), best first; "
+    "Plackett–Luce",
+    units="logits of a choice",
+    acts=NOISE,
+    samples=of(lambda collect, _: collect.options),
+    cost=of(lambda collect, _: collect.options),
+    ask=ask,
+    episodes=several,
+    nll=nll,
+    chooses=True,
+)

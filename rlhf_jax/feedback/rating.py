@@ -8,7 +8,18 @@ import jax
 import jax.numpy as jnp
 from jax.scipy.stats import norm
 
-from rlhf_jax.feedback import STANDARD
+from rlhf_jax.feedback.kind import (
+    NOISE,
+    STANDARD,
+    Kind,
+    Reading,
+    Seen,
+    all_answer,
+    answers,
+    each,
+    first,
+    lone,
+)
 from rlhf_jax.humans.choice import flip_sign, lapses, mixed, noise, precision
 from rlhf_jax.humans.human import Human, Value
 from rlhf_jax.types import Array, Episode, Key
@@ -58,3 +69,36 @@ def loss(reward: Array, rating: Array, human: Human = STANDARD, time: Value = 0.
         norm.logpdf(felt),
     )
     return jnp.log(jnp.asarray(human.scale)) - log_p
+
+
+def ask(human: Human, seen: Seen, key: Key) -> Rating:
+    """A number, on the scale that the person has at that time. Consumes `key`."""
+    if seen.time is None:
+        said = answers(lambda h, k, v: elicit(h, v[0], k), human, key, seen.values)
+    else:
+        one = lambda h, k, v, t: elicit(h, v[0], k, t)
+        said = answers(one, human, key, seen.values, seen.time)
+    return Rating(first(seen.x), said, all_answer(seen), time=seen.time)
+
+
+def nll(reading: Reading, data: Rating, human: Human) -> Array:
+    """Gaussian on the person's own scale. → [N]"""
+    if data.time is None:
+        return each(lambda h, r, said: loss(r[0], said, h))(human, reading.rewards, data.rating)
+    one = lambda h, r, said, t: loss(r[0], said, h, t)
+    return each(one)(human, reading.rewards, data.rating, data.time)
+
+
+KIND = Kind(
+    name="rating",
+    asked="a number",
+    equation="min_φ E[½ (y − r_φ(x))²] + λ_r(φ); normal, deviation 1",
+    units="rating units",
+    acts=(*NOISE, "offset", "scale", "offset_drift"),
+    samples=1,
+    cost=1,
+    ask=ask,
+    episodes=lone,
+    nll=nll,
+    anchored=True,
+)

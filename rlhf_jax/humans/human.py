@@ -20,6 +20,7 @@ class Effort(NamedTuple):
 
     comparison: Value = 1.0
     ranking: Value = 1.0
+    best_worst: Value = 1.0
     rating: Value = 1.0
     likert: Value = 1.0
     label: Value = 1.0

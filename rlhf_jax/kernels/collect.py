@@ -12,9 +12,9 @@ import numpy as np
 from rlhf_jax.config import Collect
 from rlhf_jax.config import World as WorldSettings
 from rlhf_jax.feedback.comparison import Comparison
+from rlhf_jax.feedback.kind import Kind, Seen
 from rlhf_jax.humans import Human, Moment, perception, population
 from rlhf_jax.humans.population import People, assign
-from rlhf_jax.kernels.asking import Kind, Seen
 from rlhf_jax.kernels.sampling import sample
 from rlhf_jax.models.heads import Policy
 from rlhf_jax.types import Array, Episode, Kernel, Key, Metrics, Params, Prompts, World
@@ -124,7 +124,7 @@ def kernel(
         each = jax.vmap(jax.vmap(one, (None, None, 0, 0)))
         keys = jax.random.split(key, (answers, k))
         values, steps = each(persons, Moment(when, context), x, keys)
-        return Seen(x, values, steps)
+        return Seen(x, values, steps, when)
 
     def poison(asked: Asked, x: Episode, yes: Array) -> Episode:
         if world.trigger is None:
@@ -151,7 +151,7 @@ def kernel(
             last = jnp.maximum(jnp.sum(seen.x.mask, axis=-1, keepdims=True) - 1, 0)
             place = jax.lax.broadcasted_iota(jnp.int32, steps.shape, 2)
             steps = jnp.take_along_axis(steps, jnp.minimum(place, last), axis=-1)[order]
-        return Seen(seen.x, seen.values[order], steps)
+        return Seen(seen.x, seen.values[order], steps, seen.time)
 
     def ask(asked: Asked, key: Key, filled: Array) -> tuple[Any, Array, Array, Metrics]:
         draw_key, see_key, answer_key, who_key, deal_key = jax.random.split(key, 5)

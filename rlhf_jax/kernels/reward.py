@@ -14,9 +14,9 @@ from rlhf_jax.feedback import STANDARD
 from rlhf_jax.feedback.comparison import Comparison
 from rlhf_jax.feedback.distributional import Normal
 from rlhf_jax.feedback.distributional import loss as distributional_loss
+from rlhf_jax.feedback.kind import Kind, Reading
 from rlhf_jax.humans import Human
 from rlhf_jax.humans.links import constrain
-from rlhf_jax.kernels.asking import Kind, Reading
 from rlhf_jax.kernels.learner import Learner, descend, optimiser, start
 from rlhf_jax.models.heads import Scalar, ended, reward
 from rlhf_jax.types import Array, Episode, Kernel, Key, Metrics, Params

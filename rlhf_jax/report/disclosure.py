@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from rlhf_jax import equations
+from rlhf_jax import equations, feedback
 from rlhf_jax.config import ConfigError
 from rlhf_jax.report import schema
 from rlhf_jax.report.intervals import Estimate
@@ -19,19 +19,6 @@ from rlhf_jax.report.shortcomings import find, names
 from rlhf_jax.report.wording import corpus, setting
 
 INTERVAL = "95 % Student t interval of the mean over seeds"
-FEEDBACK = {
-    "comparison": "which of two is better",
-    "ranking": "an order of several",
-    "rating": "a number",
-    "likert": "one of five points",
-    "label": "good or bad",
-    "correction": "what they would rather have read",
-    "demonstration": "what they would write themselves",
-    "language": "a critique",
-    "process": "good or bad for every prefix",
-    "span": "which parts weaken it",
-}
-"""What people say, by `collect.feedback`."""
 
 
 def _plain(value: Any) -> Any:
@@ -93,7 +80,8 @@ def _who(record: Record) -> str:
 
 def _shown(record: Record) -> str:
     c = record.config
-    said = FEEDBACK.get(str(c.get("collect.feedback", "comparison")), "not stated")
+    kind = feedback.find(str(c.get("collect.feedback", "comparison")))
+    said = "not stated" if kind is None else kind.asked
     what = f"Asked for: {said}. {c.get('collect.budget', 'An unknown number of')} samples were "
     what += "read or written by people in each round, for each seed"
     if c.get("collect.repeats", 1) > 1:

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from rlhf_jax.feedback import (
+    best_worst,
     comparison,
     correction,
     demonstration,
@@ -78,6 +79,12 @@ CASES: dict[str, Case] = {
         np.arange(3, dtype=np.int32),
         ranking.elicit_best,
         lambda h, v, y: ranking.loss_best(v, y, h),
+    ),
+    "best and worst of three": Case(
+        3,
+        np.arange(6, dtype=np.int32),
+        best_worst.elicit,
+        lambda h, v, y: best_worst.loss(v, y, h),
     ),
     "likert": Case(
         1,

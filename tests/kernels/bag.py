@@ -8,9 +8,9 @@ import numpy as np
 from tiny import LANGUAGE, episodes
 
 from rlhf_jax.config import Adam, Collect, Reward
+from rlhf_jax.feedback import named
 from rlhf_jax.feedback.comparison import Comparison, bradley_terry
 from rlhf_jax.kernels import reward
-from rlhf_jax.kernels.asking import kind
 from rlhf_jax.kernels.learner import position
 from rlhf_jax.models.heads import Scalar
 from rlhf_jax.transforms import minibatches
@@ -27,7 +27,7 @@ def values(params, x):
 BAG = Scalar(lambda key: {"table": 0.1 * jax.random.normal(key, (V,))}, values, lambda p, _: p)
 SETTINGS = Reward(l2=1e-3, centring=0.0, adam=Adam(learning_rate=0.1, warmup=0, final=1.0, clip=10))
 FIT = reward.kernel(reward.compare(BAG, bradley_terry), reward.penalty, 1000)
-KIND = kind(Collect(), LANGUAGE)
+KIND = named(Collect(), LANGUAGE)
 LIKELIHOOD = reward.answers(BAG, KIND, "standard")
 
 

@@ -13,9 +13,9 @@ from tiny import SHAPE, worths
 
 from rlhf_jax.config import Collect, Group, Human
 from rlhf_jax.config import World as Settings
+from rlhf_jax.feedback import named
 from rlhf_jax.humans.population import People, people
 from rlhf_jax.kernels import collect
-from rlhf_jax.kernels.asking import kind
 from rlhf_jax.models import heads
 from rlhf_jax.types import Kernel, Sample
 from rlhf_jax.worlds import lexicon, probe, words
@@ -33,7 +33,7 @@ def crowd(human: Human = Human(), world=WORLD, **groups: Group) -> People:  # no
 
 def made(policy, world, hparams: Collect, rounds: int = 1, who: People | None = None) -> Kernel:
     who = crowd(world=world) if who is None else who
-    return collect.kernel(policy, world, kind(hparams, world.language), hparams, rounds, who)
+    return collect.kernel(policy, world, named(hparams, world.language), hparams, rounds, who)
 
 
 @functools.cache

@@ -1,9 +1,15 @@
-"""Ten kinds of feedback on a language of 31 strings whose rewards are a table of prefixes."""
+"""Every kind of feedback that a run can ask for, whole: what is asked, what it says of a reward.
+
+On a language of 31 strings whose rewards are a table of prefixes. Whatever stands in `KINDS` is
+tried here: nothing has to be added for a new kind.
+"""
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import itertools
+from pathlib import Path
 from typing import Any, NamedTuple, get_args, get_type_hints
 
 import jax
@@ -14,12 +20,24 @@ from scipy.optimize import minimize
 from scipy.stats import spearmanr
 from tiny import BOS, EOS, PAD
 
+from rlhf_jax import config
 from rlhf_jax.config import Collect, ConfigError
-from rlhf_jax.feedback import STANDARD, comparison, language
+from rlhf_jax.feedback import (
+    KINDS,
+    STANDARD,
+    comparison,
+    correction,
+    demonstration,
+    find,
+    language,
+    named,
+    process,
+    span,
+)
 from rlhf_jax.feedback.comparison import Comparison
+from rlhf_jax.feedback.kind import NOISE, Kind, Reading, Seen, described, refuse, settled
+from rlhf_jax.feedback.language import GRAMMAR
 from rlhf_jax.humans import CANT_TELL, Human
-from rlhf_jax.kernels import asking, likelihoods
-from rlhf_jax.kernels.asking import GRAMMAR, Kind, Reading, Seen
 from rlhf_jax.types import Array, Episode, Language, Prompts
 
 T, N, OPTIONS = 4, 6000, 3
@@ -28,8 +46,7 @@ ACTIONS = np.asarray([False, False, True, True, True])
 ALPHABET = Language(("·", "^", "$", "a", "b"), PAD, BOS, EOS, ACTIONS, T)
 NODES = (3 ** (T + 1) - 1) // 2
 """Prefixes: 0 is empty, the child of s by symbol a is 3 s + a − 1."""
-NAMES = get_args(get_type_hints(Collect)["feedback"])
-each = pytest.mark.parametrize("name", NAMES)
+each = pytest.mark.parametrize("name", [kind.name for kind in KINDS])
 
 
 def episode(symbols: np.ndarray) -> Episode:
@@ -125,7 +142,7 @@ class Answers(NamedTuple):
 @functools.cache
 def answers(name: str) -> Answers:
     """N answers by one person about TRUTH; leaves of the person are [N]."""
-    kind = asking.kind(Collect(feedback=name, options=OPTIONS), ALPHABET)
+    kind = named(Collect(feedback=name, options=OPTIONS), ALPHABET)
     # Fair draws leave Z out of a demonstration's likelihood: flips and lapses bring it back.
     # A span is the difference of two entries, and 6000 answers do not tell its tails from slips.
     attentive = PERSON._replace(lapse=0.0, flip=0.0)
@@ -138,7 +155,8 @@ def answers(name: str) -> Answers:
     ask, score = jax.jit(kind.ask), jax.jit(jax.grad(total, has_aux=True))
     x = strings(N, kind.samples)
     values, states = read(TRUTH, walk(x))
-    human, seen = everyone(who), Seen(x, values, states[..., 1:] if kind.steps else None)
+    time = np.full(N, 2.0, np.float32)
+    human, seen = everyone(who), Seen(x, values, states[..., 1:] if kind.steps else None, time)
     data = ask(human, seen, KEY)
     return Answers(kind, ask, score, human, seen, data, walk(kind.episodes(data)))
 
@@ -149,6 +167,72 @@ def everyone(human: Human) -> Human:
 
 def rows(tree: Any, at: Any) -> Any:
     return jax.tree.map(lambda x: x[at], tree)
+
+
+# --- what a kind says of itself
+
+
+def test_a_configuration_names_the_kinds_that_there_are():
+    assert get_args(get_type_hints(Collect)["feedback"]) == tuple(kind.name for kind in KINDS)
+
+
+@each
+def test_a_kind_says_what_is_asked_what_is_fitted_and_in_which_unit(name):
+    kind = find(name)
+    others = [other for other in KINDS if other.name != name]
+    equation = described(kind, config.leaves(config.Config()))
+    assert equation.startswith("min_φ E[")
+    assert "+ λ_r(φ)" in equation
+    assert kind.asked not in [other.asked for other in others]
+    assert equation not in [described(other, config.leaves(config.Config())) for other in others]
+    assert kind.units
+
+
+def otherwise(value: Any) -> Any:
+    """Another value of a field of `everyone`."""
+    return jax.tree.map(lambda x: np.where(np.isinf(x), 0.4, 2 * x + 0.7).astype(np.float32), value)
+
+
+@each
+def test_the_fields_of_a_person_that_act_are_those_that_change_an_answer(name):
+    case = answers(name)
+    acts = set()
+    for field in Human._fields:
+        changed = case.human._replace(**{field: otherwise(getattr(case.human, field))})
+        data = case.ask(changed, case.seen, KEY)
+        pairs = zip(*map(jax.tree.leaves, (data, case.data)), strict=True)
+        if not all(np.array_equal(a, b) for a, b in pairs):
+            acts.add(field)
+    assert acts == set(case.kind.acts)
+
+
+@each
+def test_a_setting_of_a_person_that_acts_in_other_kinds_only_is_refused(name):
+    kind = find(name)
+    refuse(kind, KINDS, config.Human())
+    for f in filter(config.is_sweep, dataclasses.fields(config.Human)):
+        put = lambda value, f=f: dataclasses.replace(config.Human(), **{f.name: value})
+        refuse(kind, KINDS, put((f.default,)))
+        elsewhere = any(f.name in other.acts for other in KINDS)
+        for value in (0.25, (f.default, 0.25)):
+            if f.name in kind.acts or not elsewhere:
+                refuse(kind, KINDS, put(value))
+                continue
+            with pytest.raises(ConfigError, match=rf"^human\.{f.name} = .* acts in no answer") as e:
+                refuse(kind, KINDS, put(value))
+            assert f"collect.feedback = {name};" in str(e.value)
+
+
+def test_the_table_of_kinds_in_the_documentation_is_what_they_say():
+    rows = ["| kind | a person is asked | drawn | read or written | acts | unit of the reward |"]
+    rows += ["|---|---|---|---|---|---|"]
+    for kind in (settled(k, Collect(), ALPHABET) for k in KINDS):
+        acts = ", ".join(f"`{a}`" for a in kind.acts if a not in NOISE) or "–"
+        rows.append(
+            f"| {kind.name} | {kind.asked} | {kind.samples} | {kind.cost} | {acts} | {kind.units} |"
+        )
+    page = (Path(__file__).parents[2] / "docs" / "feedback.md").read_text()
+    assert "\n".join(rows) in page, "\n".join(rows)
 
 
 # --- ask and nll are two halves of one model
@@ -291,20 +375,20 @@ def test_answers_are_rows_of_a_table_that_can_be_checkpointed(name):
     ],
 )
 def test_what_an_answer_costs(name, samples, cost):
-    kind = asking.kind(Collect(feedback=name, options=OPTIONS), ALPHABET)
+    kind = named(Collect(feedback=name, options=OPTIONS), ALPHABET)
     assert (kind.samples, kind.cost) == (samples, cost)
 
 
-@pytest.mark.parametrize("name", ["ranking", "correction", "demonstration"])
+@pytest.mark.parametrize("name", [kind.name for kind in KINDS if kind.chooses])
 def test_a_choice_among_one_is_refused(name):
     with pytest.raises(ConfigError, match=f"options = 1: {name}"):
-        asking.kind(Collect(feedback=name, options=1), ALPHABET)
+        named(Collect(feedback=name, options=1), ALPHABET)
 
 
 # --- comparisons
 
 
-OF_COMPARISON = jax.jit(likelihoods.of_comparison)
+OF_COMPARISON = jax.jit(comparison.nll)
 
 
 def compared(label: Any, human: Human) -> np.ndarray:
@@ -336,7 +420,7 @@ def test_a_tie_of_a_person_with_a_threshold_is_an_answer_of_its_own():
 
 def test_whoever_cannot_tell_has_not_answered():
     seen = Seen(strings(2, 2), jnp.asarray([[0.0, 1.0], [2.0, 1.0]]), None)
-    kind = asking.kind(Collect(), ALPHABET)
+    kind = named(Collect(), ALPHABET)
     data = jax.jit(kind.ask)(Human(skip=1.5), seen, KEY)
     np.testing.assert_array_equal(data.label, [CANT_TELL, 1.0])
     np.testing.assert_array_equal(data.weight, [0.0, 1.0])
@@ -348,14 +432,14 @@ def test_whoever_cannot_tell_has_not_answered():
 def test_distance_is_the_share_of_places_that_differ():
     # ab$· beside ab$·, a$··, ba$·, abab
     np.testing.assert_array_equal(
-        asking.distance(written("ab", "ab", "a", "ba", "abab")), [0, 0, 0.5, 0.5, 0.5]
+        correction.distance(written("ab", "ab", "a", "ba", "abab")), [0, 0, 0.5, 0.5, 0.5]
     )
 
 
 def test_a_person_and_their_likelihood_count_what_an_edit_costs():
     # Half of the places of a change, at 4 a whole one: worth 3 − 2 = 1 or 1 − 2 = −1.
     x = rows(written("ab", "a"), None)
-    human, kind = Human(edit_cost=4.0), asking.kind(Collect(feedback="correction"), ALPHABET)
+    human, kind = Human(edit_cost=4.0), named(Collect(feedback="correction"), ALPHABET)
     for value, chosen in ((3.0, 1), (1.0, 0)):
         data = jax.jit(kind.ask)(human, Seen(x, jnp.asarray([[0.0, value]]), None), KEY)
         assert data.chosen == chosen
@@ -368,7 +452,7 @@ def test_a_person_and_their_likelihood_count_what_an_edit_costs():
 def test_a_demonstration_is_the_best_of_what_came_to_mind_beside_fair_draws():
     x = rows(written("a", "b", "ab", "bb", "aaa"), None)
     seen = Seen(x, jnp.asarray([[1.0, 3.0, 2.0, 9.0, 9.0]]), None)
-    data = jax.jit(asking.ask_demonstration)(Human(), seen, KEY)
+    data = jax.jit(demonstration.ask)(Human(), seen, KEY)
     np.testing.assert_array_equal(data.x.tokens, x.tokens[:, 1])
     np.testing.assert_array_equal(data.others.tokens, x.tokens[:, 3:])
 
@@ -388,9 +472,9 @@ def test_raising_demonstrations_alone_gains_less_and_less_and_never_more_than_al
 # --- critiques
 
 
-measure = jax.jit(functools.partial(asking.measure, ALPHABET))
-counterfactuals = jax.jit(functools.partial(asking.counterfactuals, ALPHABET))
-ask_critique = jax.jit(functools.partial(asking.ask_critique, ALPHABET))
+measure = jax.jit(functools.partial(language.measure, ALPHABET))
+counterfactuals = jax.jit(functools.partial(language.counterfactuals, ALPHABET))
+ask_critique = jax.jit(functools.partial(language.ask, ALPHABET))
 
 
 def test_features_by_hand():
@@ -441,8 +525,8 @@ def test_a_critique_keeps_what_it_speaks_of():
 @pytest.mark.parametrize("n", range(10))
 def test_spans_are_as_even_as_can_be_and_add_up_to_the_sample(n):
     mask = jnp.arange(9) < n
-    ends, real = jax.jit(likelihoods.cuts)(mask)
-    assert real.sum() == min(n, likelihoods.SPANS)
+    ends, real = jax.jit(span.cuts)(mask)
+    assert real.sum() == min(n, span.SPANS)
     assert (int(ends[0]), int(ends[-1])) == (0, n)
     lengths = np.diff(ends)
     assert not lengths[~np.asarray(real)].any()
@@ -450,14 +534,14 @@ def test_spans_are_as_even_as_can_be_and_add_up_to_the_sample(n):
         assert np.ptp(lengths[np.asarray(real)]) <= 1
         assert lengths[np.asarray(real)].min() >= 1
     prefixes = jnp.arange(10.0) ** 2
-    assert jax.jit(likelihoods.gained)(prefixes, mask).sum() == n**2
+    assert jax.jit(span.gained)(prefixes, mask).sum() == n**2
 
 
 def test_a_perfect_person_marks_the_spans_that_weaken_the_sample():
     # a, ab, ab$: worth 1, −1, 0; the fourth span does not exist.
     x = rows(written("ab"), None)
     seen = Seen(x, jnp.zeros((1, 1)), jnp.asarray([[[1.0, -1.0, 0.0, 7.0]]]))
-    data = jax.jit(asking.ask_span)(Human(bar=9.0), seen, KEY)
+    data = jax.jit(span.ask)(Human(bar=9.0), seen, KEY)
     np.testing.assert_array_equal(data.spans, [[True, True, True, False]])
     np.testing.assert_array_equal(data.category[0, :3], [0, 1, 0])
 
@@ -465,6 +549,6 @@ def test_a_perfect_person_marks_the_spans_that_weaken_the_sample():
 def test_a_perfect_person_calls_the_prefixes_above_the_bar_good():
     x = rows(written("ab"), None)
     seen = Seen(x, jnp.zeros((1, 1)), jnp.asarray([[[1.0, -1.0, 0.6, 7.0]]]))
-    data = jax.jit(asking.ask_process)(Human(bar=0.5), seen, KEY)
+    data = jax.jit(process.ask)(Human(bar=0.5), seen, KEY)
     np.testing.assert_array_equal(data.steps, [[True, True, True, False]])
     np.testing.assert_array_equal(data.label[0, :3], [1, 0, 1])

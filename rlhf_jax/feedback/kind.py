@@ -122,9 +122,9 @@ def refuse(kind: Kind, kinds: Iterable[Kind], human: config.Human, where: str = 
     values differs.
     """
     elsewhere = {name for other in kinds for name in other.acts}
+    usual = config.Human()
     for f in dataclasses.fields(human):
-        made = dataclasses.MISSING is not f.default_factory
-        value, default = getattr(human, f.name), f.default_factory() if made else f.default
+        value, default = getattr(human, f.name), getattr(usual, f.name)
         if f.name in kind.acts or f.name not in elsewhere or value == default:
             continue
         if not isinstance(value, tuple) or any(v != default for v in value):

@@ -36,6 +36,8 @@ def put(path: str, value: object, section: object = None) -> Config:
     """The default configuration with one setting changed."""
     section = Config() if section is None else section
     head, _, rest = path.partition(".")
+    if isinstance(section, dict):
+        return section | {head: value}
     inner = put(rest, value, getattr(section, head)) if rest else value
     return dataclasses.replace(section, **{head: inner})
 

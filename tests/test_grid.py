@@ -10,7 +10,7 @@ import numpy as np
 
 from rlhf_jax import config as cfg
 from rlhf_jax import grid
-from rlhf_jax.config import PPO, Adam, Config, Human, Model
+from rlhf_jax.config import PPO, Adam, Config, Group, Human, Model
 
 SWEPT = Config(
     seeds=2,
@@ -72,15 +72,14 @@ def test_a_member_names_its_seed_and_settings():
 
 
 def test_the_leaves_of_a_configuration_are_its_sweeps():
-    def sweeps(section: object) -> int:
-        return sum(
-            sweeps(getattr(section, f.name))
-            if dataclasses.is_dataclass(getattr(section, f.name))
-            else cfg.is_sweep(f)
-            for f in dataclasses.fields(section)
-        )
-
-    assert len(jax.tree.leaves(Config())) == sweeps(Config()) > 20
+    assert len(jax.tree.leaves(Config())) == len(cfg.sweeps(Config())) > 20
+    human = Human(weights={"length": 0.5})
+    more = Config(human=human, groups={"few": Group(share=(0.1, 0.2), human=human)})
+    assert {"human.weights.length", "groups.few.share"} < set(cfg.sweeps(more))
+    assert "groups.few.asked" not in cfg.sweeps(more)
+    expanded = grid.expand(dataclasses.replace(more, seeds=3))
+    np.testing.assert_allclose(expanded.groups["few"].share, [0.1] * 3 + [0.2] * 3)
+    np.testing.assert_array_equal(expanded.human.weights["length"], [0.5] * 6)
 
 
 def test_a_configuration_survives_being_taken_apart():

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ from rlhf_jax import grid, logs, metrics, pipeline, rundir, signals
 from rlhf_jax.checkpoint import Checkpoints
 from rlhf_jax.config import Config, ConfigError
 from rlhf_jax.logs import Left
+from rlhf_jax.own import NOTHING, Own
 from rlhf_jax.progress import Progress
 from rlhf_jax.signals import Interrupted
 from rlhf_jax.types import Params
@@ -61,7 +62,7 @@ _SPOKEN = ("world.name", "world.length", "world.trigger", "world.symbols")
 """Settings that decide what a base model's language is."""
 
 
-def _load_base(config: Config) -> Params | None:
+def _load_base(config: Config, own: Own) -> Params | None:
     """θ_ref of another run, if `pretrain.load` names one."""
     if not config.pretrain.load:
         return None
@@ -78,7 +79,7 @@ def _load_base(config: Config) -> Params | None:
     base = None
     if (where / "checkpoints").is_dir():
         with Checkpoints(where / "checkpoints", keep=None) as checkpoints:
-            base = checkpoints.part("reference", pipeline.reference_shapes(config))
+            base = checkpoints.part("reference", pipeline.reference_shapes(config, own))
     if base is None:
         raise ConfigError(f"pretrain.load = {where}: no checkpoint there")
     return base
@@ -115,6 +116,13 @@ class _Run:
         """steps of the last checkpoint, which may still be on its way to the disk"""
         self.before = rundir.read_metadata(directory)
         self.start = rundir.begin(command, devices)
+        self.own = line.parts.own.said(rundir.settings(config))
+        if self.before and self.before.get("own", {}) != self.own:
+            raise ConfigError(
+                f"{directory} holds a run to which other things were passed in from Python: "
+                f"{_names(self.before.get('own', {}))} there, {_names(self.own)} here; choose "
+                "another name or remove the directory"
+            )
 
     def describe(self) -> None:
         rundir.describe(
@@ -123,6 +131,7 @@ class _Run:
             self.before,
             self.start,
             data=self.line.world.facts,
+            own=self.own,
             members=[m._asdict() for m in self.members],
             base=_base_sentence(self.config),
             seconds=self.seconds,
@@ -245,19 +254,27 @@ class _Run:
         print(f"warning: {said}; {k} of {n} members have diverged", file=sys.stderr)
 
 
+def _names(own: Mapping[str, str]) -> str:
+    return ", ".join(own) or "nothing"
+
+
 def _stop_if_asked(done: str) -> None:
     signals.check(f"with {done}; what was saved is kept, and the same command goes on")
 
 
-def build(config: Config, like: pipeline.Pipeline | None = None) -> pipeline.Pipeline:
+def build(
+    config: Config, like: pipeline.Pipeline | None = None, own: Own = NOTHING
+) -> pipeline.Pipeline:
     """The pipeline of `config`, compiled programs of `like` used again where they fit.
+
+    `own`: what takes the place of what the configuration names.
 
     Raises `ConfigError`, see `run`.
     """
     validate(config)
     _stop_if_asked("nothing begun")
     devices = prepare(config)
-    return pipeline.build(config, devices, _load_base(config), like)
+    return pipeline.build(config, devices, _load_base(config, own), like, own)
 
 
 def run(config: Config, command: str, line: pipeline.Pipeline | None = None) -> Path:

@@ -15,6 +15,7 @@ from rlhf_jax.config import Config, ConfigError
 from rlhf_jax.feedback import STANDARD
 from rlhf_jax.feedback.comparison import LOSSES, THRESHOLDS
 from rlhf_jax.feedback.kind import Kind, refuse
+from rlhf_jax.feedback.kind import settled as kind_settled
 from rlhf_jax.humans.choice import precision
 from rlhf_jax.humans.links import unconstrain
 from rlhf_jax.humans.population import People, people
@@ -39,6 +40,8 @@ from rlhf_jax.kernels.experience import Given, Task
 from rlhf_jax.mesh import population_mesh
 from rlhf_jax.models import heads, shared
 from rlhf_jax.ops.tilt import needed
+from rlhf_jax.own import NOTHING, Own
+from rlhf_jax.own import refuse as refuse_own
 from rlhf_jax.transforms import minibatches, population, repeat, shard
 from rlhf_jax.types import Array, Episode, HParams, Kernel, Key, Metrics, Params, World
 
@@ -66,6 +69,8 @@ class Parts(NamedTuple):
     people: People
     """[members, groups, …]"""
     critic: heads.Scalar
+    own: Own
+    """What was passed in"""
     start_reward: Callable[[Key, Params], Params]
     """(key, θ_ref) → `reward.Fitted` parameters [k, …] of the reward models"""
     mesh: Mesh
@@ -84,7 +89,7 @@ def policy_settings(name: str, config: Config) -> HParams:
     return config.bestofn if name == "imitation" else getattr(config, name)
 
 
-def _sizes(config: Config, world: World, asked: Kind) -> Sizes:
+def _sizes(config: Config, world: World, asked: Kind, fits: bool) -> Sizes:
     rows = world.corpus[0].shape[0]
     if config.pretrain.epochs and config.pretrain.batch > rows:
         raise ConfigError(
@@ -93,12 +98,12 @@ def _sizes(config: Config, world: World, asked: Kind) -> Sizes:
         )
     answers = collect.rows_per_round(config.collect, asked)
     fitted, share = _split(config, asked, 1).fitted.size, config.reward.held_back
-    if config.reward.kind != "gold" and share and fitted == answers:
+    if fits and share and fitted == answers:
         raise ConfigError(
             f"reward.held_back = {share:g} of the {answers // config.collect.repeats} items of a "
             "round is none: collect more, or set it to 0 and make all reward.steps"
         )
-    if config.reward.kind != "gold" and config.reward.batch > fitted:
+    if fits and config.reward.batch > fitted:
         raise ConfigError(
             f"reward.batch = {config.reward.batch} is more than the {fitted} answers that "
             f"collect.budget = {config.collect.budget} buys at {asked.cost} samples each and "
@@ -116,7 +121,7 @@ def _sizes(config: Config, world: World, asked: Kind) -> Sizes:
         pretrain_steps=rows // config.pretrain.batch,
         pretrain_calls=config.pretrain.epochs,
         reward_steps=config.reward.look,
-        reward_calls=looks if config.reward.kind != "gold" else 0,
+        reward_calls=looks if fits else 0,
         policy_steps=chunk,
         policy_calls=n // chunk,
     )
@@ -140,16 +145,21 @@ def settled(config: Config, world: World) -> tuple[Config, People]:
     return settings, people(settings.human, settings.groups, *names)
 
 
-def make(config: Config, devices: Sequence[jax.Device]) -> Parts:
-    world = worlds.build(config.world)
-    asked = feedback.named(config.collect, world.language)
+def make(config: Config, devices: Sequence[jax.Device], own: Own = NOTHING) -> Parts:
+    refuse_own(own, config)
+    world = worlds.build(config.world) if own.world is None else own.world
+    if own.feedback is None:
+        asked = feedback.named(config.collect, world.language)
+    else:
+        asked = kind_settled(own.feedback, config.collect, world.language)
     people_of = {f"groups.{name}.human": group.human for name, group in config.groups.items()}
     for where, human in ({"human": config.human} | people_of).items():
         refuse(asked, feedback.KINDS, human, where)
     policy = heads.policy(config.model, world.language)
     judge = reward_model(config, world)
-    score = partial(judged, config, world, judge)
-    sizes = _sizes(config, world, asked)
+    score = partial(judged, config, world, judge, own)
+    fits = config.reward.kind != "gold" and own.score is None
+    sizes = _sizes(config, world, asked, fits)
     mesh = population_mesh(len(grid.members(config)), devices)
     base_mesh = population_mesh(1, devices) if config.pretrain.shared else mesh
     base_axis = None if config.pretrain.shared else 0
@@ -167,25 +177,26 @@ def make(config: Config, devices: Sequence[jax.Device]) -> Parts:
         learner.position,
         sizes.pretrain_steps,
     )
-    optimising, given_axes = _optimiser(config, world, policy, score, sizes, base_axis)
+    optimising, given_axes = _optimiser(config, world, policy, score, sizes, base_axis, own)
     settings, crowd = settled(config, world)
     one = jax.tree.map(lambda x: x[0], crowd)
     collecting = collect.kernel(policy, world, asked, config.collect, config.rounds, one)
     table = jax.eval_shape(collecting.init, jax.random.key(0))
-    fitting = population(_fitting(config, judge, asked, sizes, by, table.answers), by=by)
+    fitting = population(_fitting(config, judge, asked, own, sizes, by, table.answers), by=by)
     return Parts(
         config,
         settings,
         world,
         crowd,
         heads.scalar(config.model, world.language),
+        own,
         partial(start_reward, config, judge),
         mesh,
         pretrain=lay(pretraining, None, base_mesh),
         collect=lay(collecting, 0),
         reward=shard(stopping.ended(fitting, config.reward.patience), mesh),
         draw=lay(draw.kernel(policy, world, config.evaluate), _axes(draw.Source, base_axis)),
-        measure=lay(measure.kernel(judge, score, world, config.evaluate), 0),
+        measure=lay(measure.kernel(judge, score, world, config.evaluate, own.score is not None), 0),
         policy=lay(optimising, given_axes),
         evaluate=lay(
             evaluate.kernel(
@@ -225,12 +236,13 @@ def start_reward(config: Config, model: heads.Scalar, key: Key, reference: Param
     return reward.Fitted(params, noise)
 
 
-def _likelihood(config: Config, model: heads.Scalar, asked: Kind) -> reward.Likelihood:
+def _likelihood(config: Config, model: heads.Scalar, asked: Kind, own: Own) -> reward.Likelihood:
     if config.reward.kind == "distributional":
         return reward.distributed(model, asked)
     if config.reward.kind == "borda":
         return reward.compared(model, asked, reward.borda)
-    if config.collect.feedback == "comparison" and config.reward.noise == "standard":
+    plain = own.feedback is None and config.collect.feedback == "comparison"
+    if plain and config.reward.noise == "standard":
         name = config.reward.loss
         threshold, _ = THRESHOLDS.get(name, (None, 0.0))
         return reward.compared(model, asked, LOSSES[name], threshold)
@@ -238,14 +250,20 @@ def _likelihood(config: Config, model: heads.Scalar, asked: Kind) -> reward.Like
 
 
 def _fitting(
-    config: Config, model: heads.Scalar, asked: Kind, sizes: Sizes, by: str, answers: Any
+    config: Config,
+    model: heads.Scalar,
+    asked: Kind,
+    own: Own,
+    sizes: Sizes,
+    by: str,
+    answers: Any,
 ) -> Kernel:
     """Step 2: k reward models, one call a look at the answers that are held back.
 
     `answers`: the shapes of the table.
     """
     settings, people = config.reward, config.collect.people
-    likelihood = _likelihood(config, model, asked)
+    likelihood = _likelihood(config, model, asked, own)
     total = config.rounds * sizes.reward_calls * sizes.reward_steps
     penalty = reward.decay if asked.anchored else reward.penalty
     member = minibatches(
@@ -275,6 +293,7 @@ def judged(
     config: Config,
     world: World,
     model: heads.Scalar,
+    own: Own,
     panel: Panel,
     where: Any,
     people: People,
@@ -282,6 +301,8 @@ def judged(
     x: Episode,
 ) -> Array:
     """[B]: the reward that the policy is given, in deviations of the reference's."""
+    if own.score is not None:
+        return (own.score(x) - panel.whole.mean) / panel.whole.deviation
     if config.reward.kind == "gold":
         gold, _ = evaluate.utility(world, where, people, x, time)
         return (gold - panel.gold.mean) / panel.gold.deviation
@@ -309,6 +330,7 @@ def _optimiser(
     score: Callable[..., Array],
     sizes: Sizes,
     base_axis: int | None,
+    own: Own,
 ) -> tuple[Kernel, Any]:
     """Step 3, and the population axes of what it is given. `init` is given policy and critic."""
     steps = config.rounds * sizes.policy_steps * sizes.policy_calls
@@ -327,6 +349,7 @@ def _optimiser(
         world.prompt,
         lambda given, x: score(given.judge, given.world, given.people, given.time, x),
         observe,
+        own.penalty,
     )
     if config.learner == "ppo":
         joint = None

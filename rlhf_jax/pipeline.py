@@ -43,6 +43,7 @@ from rlhf_jax.kernels import (
 from rlhf_jax.kernels.experience import Given
 from rlhf_jax.mesh import population_mesh
 from rlhf_jax.models import heads
+from rlhf_jax.own import NOTHING, Own
 from rlhf_jax.parts import Parts, make, policy_settings, settled
 from rlhf_jax.types import Array, Metrics, Params, World
 
@@ -91,17 +92,21 @@ def build(
     devices: Sequence[jax.Device],
     base: Params | None = None,
     like: Pipeline | None = None,
+    own: Own = NOTHING,
 ) -> Pipeline:
     """The pipeline of a validated configuration on these devices.
 
     `base`: parameters of a base model that take the place of pretraining. `like`: a pipeline
-    whose compiled calls are used again where they are those of this configuration too.
+    whose compiled calls are used again where they are those of this configuration too. `own`: what
+    takes the place of what the configuration names.
     """
+    if like is not None and not own.same(like.parts.own):
+        like = None
     if like is not None and same_program(like.parts.config, config):
         settings, people = settled(config, like.parts.world)
         parts = like.parts._replace(config=config, settings=settings, people=people)
     else:
-        parts = make(config, devices)
+        parts = make(config, devices, own)
         if like is not None and same_after_fit(like.parts.config, config):
             theirs = like.parts
             parts = parts._replace(
@@ -163,7 +168,8 @@ def going_on(line: Pipeline, done: int) -> tuple[Pipeline, int]:
     call, n = plan[i], policy_settings(config.learner, config).iterations
     piece = math.gcd(n, call.steps - made)
     run = dataclasses.replace(config.run, chunk=piece)
-    by_piece = make(dataclasses.replace(config, run=run), list(line.mesh.devices.flat))
+    devices = list(line.mesh.devices.flat)
+    by_piece = make(dataclasses.replace(config, run=run), devices, parts.own)
     run_piece = partial(_policy, parts._replace(policy=by_piece.policy))
     rest = tuple(
         Call("policy", call.round, call.first + k, piece, run_piece)
@@ -281,9 +287,10 @@ def _copy(tree: Any) -> Any:
     return jax.tree.map(jnp.copy, tree)
 
 
-def reference_shapes(config: Config) -> Params:
+def reference_shapes(config: Config, own: Own = NOTHING) -> Params:
     """Shapes of a shared base model's parameters."""
-    policy = heads.policy(config.model, worlds.build(config.world).language)
+    world = worlds.build(config.world) if own.world is None else own.world
+    policy = heads.policy(config.model, world.language)
     return jax.eval_shape(policy.init, jax.random.key(0))
 
 

@@ -141,6 +141,8 @@ class Study:
     analyse: Callable[[Any], Any] | None = None
     """`studies.results.Results` → `Analysis`: further figures, tables and measured metrics, of
     which expectations may speak."""
+    own: Mapping[str, Any] = field(default_factory=dict)
+    """Arm → `own.Own`: what is passed in in the place of what its configuration names."""
     population: int = 64
     """Members (points × seeds) of one run at most: more seeds are further runs. Bounds memory
     and what a kill can cost; never taken from the machine, so that directories stay valid."""
@@ -159,6 +161,8 @@ class Study:
                 raise ConfigError(
                     f"{self.name}: {path} of arm {arm} is a list; only the axis may vary in an arm"
                 )
+        strangers = [arm for arm in self.own if arm not in self.arms]
+        _require(not strangers, f"{self.name}: own speaks of {strangers}, which are no arms")
         names = [m.name for m in self.metrics]
         _require(len(set(names)) == len(names), f"{self.name}: two metrics have one name: {names}")
         for arm in (self.baseline, *self.quick.arms):

@@ -296,6 +296,7 @@ def describe(directory, config, before=None, command="python train.py", **change
     start |= {"steps": changes.pop("steps", 5)}
     given = {
         "data": {"sha256": "0"},
+        "own": {},
         "members": [{"seed": 0, "point": {}}],
         "base": "pretrained",
         "seconds": 12.345,

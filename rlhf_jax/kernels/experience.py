@@ -45,6 +45,8 @@ class Task(NamedTuple):
     """(hyper-parameters of the world, key) → tokens [P], mask [P]"""
     score: Score
     observe: Observe
+    penalty: Callable[[Array, Array], Array] | None = None
+    """(log π, log π_ref) of the chosen [B, T] → [B, T] nats that PPO pays in the place of k1"""
 
 
 class Scored(NamedTuple):
@@ -65,6 +67,11 @@ class Scored(NamedTuple):
         """[B, T]: log π(a_t | s_t) − log π_ref(a_t | s_t), 0 after the end."""
         ratio = self.logps - chosen(self.reference, self.episode)
         return jnp.where(self.episode.mask, ratio, 0.0)
+
+    def penalised(self, penalty: Callable[[Array, Array], Array]) -> Array:
+        """[B, T]: a penalty of the chosen tokens' log-probabilities, 0 after the end."""
+        said = penalty(self.logps, chosen(self.reference, self.episode))
+        return jnp.where(self.episode.mask, said, 0.0)
 
     @property
     def exact_kl(self) -> Array:
@@ -109,6 +116,7 @@ def objective(task: Task, given: Given, x: Scored, kl_weight: Array) -> Metrics:
     `val/no_eos_share`: responses that time cut off, where the language has an EOS.
     """
     kl = jnp.mean(jnp.sum(x.log_ratio, axis=1))
+    paid = kl if task.penalty is None else jnp.mean(jnp.sum(x.penalised(task.penalty), axis=1))
     scores = jnp.mean(x.scores)
     cut = {}
     if task.language.eos is not None:
@@ -118,8 +126,8 @@ def objective(task: Task, given: Given, x: Scored, kl_weight: Array) -> Metrics:
         "objective/kl_exact": jnp.mean(jnp.sum(x.exact_kl, axis=1)),
         "objective/entropy": jnp.mean(jnp.sum(-x.logps, axis=1)),
         "objective/scores": scores,
-        "objective/non_score_reward": -kl_weight * kl,
-        "objective/rlhf_reward": scores - kl_weight * kl,
+        "objective/non_score_reward": -kl_weight * paid,
+        "objective/rlhf_reward": scores - kl_weight * paid,
         "objective/kl_coef": kl_weight,
         "val/length": jnp.mean(jnp.sum(x.episode.mask, axis=1).astype(jnp.float32)),
         **cut,

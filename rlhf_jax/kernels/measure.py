@@ -163,8 +163,13 @@ def _scale(values: Array) -> Scale:
     return Scale(jnp.mean(values), jnp.maximum(jnp.std(values), 1e-6))
 
 
-def kernel(model: Scalar, score: Score, world: World, hparams: Evaluate) -> Kernel:
-    """Puts a reward on its scale and measures it on rows nobody was shown. Batch: `Measured`."""
+def kernel(
+    model: Scalar, score: Score, world: World, hparams: Evaluate, given_score: bool = False
+) -> Kernel:
+    """Puts a reward on its scale and measures it on rows nobody was shown. Batch: `Measured`.
+
+    `given_score`: the score is none of the model's.
+    """
     held_out = np.flatnonzero(~np.asarray(world.shown))
     pairs = np.random.default_rng(0).integers(0, len(held_out), (2, PAIRS))
 
@@ -209,7 +214,8 @@ def kernel(model: Scalar, score: Score, world: World, hparams: Evaluate) -> Kern
         prior = jnp.copy(given.log_prior)
         none = state.panel.optima
         panel = Panel(judges, prior, given.joined, own, _scale(gold), none)
-        if prior.shape[0] == 1 and model.outputs is None:  # one judge is the whole
+        # One judge is the whole.
+        if prior.shape[0] == 1 and model.outputs is None and not given_score:
             return panel
         return panel._replace(whole=_scale(score(panel, given.world, given.people, given.time, x)))
 

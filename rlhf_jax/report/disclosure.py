@@ -126,11 +126,17 @@ def _evaluation(record: Record, outcome: tuple[Result, ...]) -> dict[str, Any]:
     }
 
 
+def _reward(record: Record) -> str:
+    """The equation of the reward, by what was passed in from Python where something was."""
+    own = record.metadata.get("own", {})
+    return str(own.get("score") or own.get("feedback") or equations.reward(record.config))
+
+
 def disclose(record: Record, outcome: tuple[Result, ...], missing: list[str]) -> dict[str, Any]:
     """The disclosure as JSON-able data. Raises `ConfigError` where it departs from the schema."""
     learner = str(record.config.get("learner", "ppo"))
     theta = "bestofn." if learner == "imitation" else f"{learner}."
-    data = record.metadata.get("data", {})
+    data, own = record.metadata.get("data", {}), record.metadata.get("own", {})
     document = {
         "format": "rlhf_jax disclosure 1",
         "run": _run(record),
@@ -148,11 +154,11 @@ def disclose(record: Record, outcome: tuple[Result, ...], missing: list[str]) ->
         },
         "objective": {
             "reward": {
-                "equation": equations.reward(record.config),
+                "equation": _reward(record),
                 "settings": _section(record, "reward."),
             },
             "policy": {
-                "equation": equations.policy(record.config),
+                "equation": own.get("penalty") or equations.policy(record.config),
                 "settings": _section(record, theta),
             },
         },

@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 from rlhf_jax import config as cfg
 from rlhf_jax import rundir
 from rlhf_jax.config import Config, ConfigError
+from rlhf_jax.own import NOTHING, Own
 from rlhf_jax.study import Study, field_at, replaced
 from rlhf_jax.validate import validate
 
@@ -30,6 +31,8 @@ class Chunk(NamedTuple):
     config: Config
     base: Config | None
     """The run whose base model it starts from, if it is shared."""
+    own: Own = NOTHING
+    """What is passed in in the place of what the configuration names."""
 
     @property
     def directory(self) -> Path:
@@ -122,7 +125,8 @@ def _chunk(
                 config = replaced(config, path, value[0])
         if not is_population(study, arm):
             folder /= _folder(study.axis.titles[points[0]])
-    base = _base(config, root)
+    own = study.own.get(arm, NOTHING)
+    base = _base(config, root) if own.world is None else None
     if base is not None:
         load = dataclasses.replace(config.pretrain, load=str(rundir.place(base)))
         config = dataclasses.replace(config, pretrain=load)
@@ -137,7 +141,7 @@ def _chunk(
         validate(config)
     except ConfigError as problem:
         raise ConfigError(f"{study.name}, arm {arm}: {problem}") from None
-    return Chunk(arm, points, config, base)
+    return Chunk(arm, points, config, base, own)
 
 
 def _folder(title: str) -> str:

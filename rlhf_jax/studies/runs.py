@@ -17,6 +17,7 @@ import jax
 
 from rlhf_jax import loop, pipeline
 from rlhf_jax.config import Config
+from rlhf_jax.own import NOTHING
 from rlhf_jax.pipeline import SHARED, Made, Pipeline, same_after_fit, same_made, same_program
 from rlhf_jax.rundir import place
 from rlhf_jax.studies import costs
@@ -53,18 +54,21 @@ class Runner:
                     pretrain(chunk.base, self.command)
             if not over(chunk.config):
                 _say(f"run {i + 1} of {len(chunks)}: {_what(chunk, self.root)}")
-                later = [c.config for c in chunks[i + 1 :]]
+                later = [c.config for c in chunks[i + 1 :] if c.own.same(NOTHING)]
                 with _measured(folder, self.root, chunk.directory, chunk.members, self.session):
                     try:
-                        self._one(chunk.config, later)
+                        self._one(chunk, later)
                     except loop.Diverged as problem:  # a seed that fails is data: others go on
                         _say(f"warning: {problem}")
 
-    def _one(self, config: Config, later: Sequence[Config]) -> None:
+    def _one(self, chunk: Chunk, later: Sequence[Config]) -> None:
+        config = chunk.config
         same = [p for p in self._built if same_program(p.parts.config, config)]
         near = [p for p in self._built if same_after_fit(p.parts.config, config)]
-        line = loop.build(config, next(iter((*same, *near)), None))
-        loop.run(config, self.command, self._sharing(line, later))
+        line = loop.build(config, next(iter((*same, *near)), None), chunk.own)
+        # What is passed in is nobody else's: only what is named is known to be the same.
+        shared = self._sharing(line, later) if chunk.own.same(NOTHING) else line
+        loop.run(config, self.command, shared)
         self._built = [line, *(p for p in self._built if all(p is not q for q in same))][:PROGRAMS]
         for stage, made in self._made.items():
             wanted = [m for m in made if any(same_made(stage, m.config, c) for c in later)]

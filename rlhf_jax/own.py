@@ -1,0 +1,73 @@
+"""What is passed in from Python in the place of what a configuration names: the open door."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple, TypeAlias
+
+from rlhf_jax.config import Config, ConfigError
+from rlhf_jax.feedback.kind import Kind, Settings, described
+from rlhf_jax.types import Array, Episode, World
+
+Score: TypeAlias = Callable[[Episode], Array]
+"""B episodes → [B] float32, what the policy is trained to raise"""
+Penalty: TypeAlias = Callable[[Array, Array], Array]
+"""(log π(a_t | s_t), log π_ref(a_t | s_t)), [B, T] each → [B, T] nats; what it says after the end
+of a response does not count"""
+
+
+class Own(NamedTuple):
+    """What takes the place of what a configuration names; None: it is as the configuration says."""
+
+    world: World | None = None
+    score: Score | None = None
+    """A reward of your own: no reward model is fitted. It is put on the scale on which samples of
+    the reference have mean 0 and deviation 1, as every reward is."""
+    feedback: Kind | None = None
+    """A kind of feedback of your own, or one of `feedback.KINDS` with a loss of your own."""
+    penalty: Penalty | None = None
+    """λ_p of PPO, paid token by token in the reward in the place of log π/π_ref."""
+
+    def same(self, other: Own) -> bool:
+        """Whether both pass the very same things."""
+        return all(a is b for a, b in zip(self, other, strict=True))
+
+    def said(self, settings: Settings) -> dict[str, str]:
+        """What stands in a run's metadata and disclosure: what was passed, in words."""
+        words: dict[str, str] = {}
+        if self.world is not None:
+            words["world"] = str(self.world.facts.get("name", "a world passed in from Python"))
+        if self.score is not None:
+            words["score"] = (
+                f"r(x) is {_name(self.score)}, passed in from Python; nothing was fitted"
+            )
+        if self.feedback is not None:
+            words["feedback"] = f"{self.feedback.name}: {described(self.feedback, settings)}"
+        if self.penalty is not None:
+            words["penalty"] = (
+                f"max_θ E_{{x~π_θ}}[r_φ(x) − β_KL Σ_t λ_t], λ_t by {_name(self.penalty)}, passed "
+                "in; PPO"
+            )
+        return words
+
+
+NOTHING = Own()
+
+
+def refuse(own: Own, config: Config) -> None:
+    """Raises `ConfigError` where what is passed has no place beside what is named."""
+    if own.penalty is not None and (config.learner, config.ppo.kl) != ("ppo", "k1_in_reward"):
+        raise ConfigError(
+            "a penalty of your own takes the place of k1 in PPO's reward: it needs learner = ppo "
+            f"and ppo.kl = k1_in_reward, not {config.learner} and {config.ppo.kl}"
+        )
+    if own.score is not None and config.learner == "dpo":
+        raise ConfigError("learner = dpo learns from comparisons: a score of your own is not used")
+    if own.score is not None and config.ppo.critic_start == "reward":
+        raise ConfigError("ppo.critic_start = reward needs a reward model, not a score of your own")
+
+
+def _name(function: Any) -> str:
+    name = getattr(function, "__qualname__", type(function).__name__)
+    first = (getattr(function, "__doc__", None) or "").strip().splitlines()[:1]
+    return f"{name} ({first[0].rstrip('.')})" if first else str(name)

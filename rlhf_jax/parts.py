@@ -268,10 +268,10 @@ def tilt(
 ) -> Array:
     """[B]: log π*/π_ref + const of the optimum that the learner is after: reward / β.
 
-    Of whoever reads comparisons the reward is the one that people answer by, in units of their
-    noise (β ≤ 10⁶, so that a person without noise has an optimum too).
+    DPO's reward is the one that people answer by, in units of their noise (β ≤ 10⁶, so that a
+    person without noise has an optimum too).
     """
-    if learners.named(config.learner).reads == "comparisons":
+    if config.learner == "dpo":
         gold, _ = evaluate.utility(world, given.world, given.human, x)
         scores = precision(person(given.human)) * gold
     return scores / jnp.maximum(given.kl_weight, 1e-6)

@@ -20,29 +20,25 @@ from rlhf_jax.humans.choice import precision
 from rlhf_jax.humans.links import unconstrain
 from rlhf_jax.humans.population import People, people
 from rlhf_jax.kernels import (
-    bestofn,
     collect,
-    dpo,
     draw,
     ensemble,
     evaluate,
-    grpo,
     learner,
+    learners,
     measure,
-    ppo,
     pretrain,
-    reinforce,
     reward,
     stopping,
 )
 from rlhf_jax.kernels.ensemble import Panel
 from rlhf_jax.kernels.experience import Given, Task
 from rlhf_jax.mesh import population_mesh
-from rlhf_jax.models import heads, shared
+from rlhf_jax.models import heads
 from rlhf_jax.ops.tilt import needed
 from rlhf_jax.own import NOTHING, Own
 from rlhf_jax.own import refuse as refuse_own
-from rlhf_jax.transforms import minibatches, population, repeat, shard
+from rlhf_jax.transforms import minibatches, population, shard
 from rlhf_jax.types import Array, Episode, HParams, Kernel, Key, Metrics, Params, World
 
 
@@ -86,7 +82,7 @@ class Parts(NamedTuple):
 
 def policy_settings(name: str, config: Config) -> HParams:
     """The section of the learner that `Config.learner` names."""
-    return config.bestofn if name == "imitation" else getattr(config, name)
+    return getattr(config, learners.named(name).section)
 
 
 def _sizes(config: Config, world: World, asked: Kind, fits: bool) -> Sizes:
@@ -109,12 +105,13 @@ def _sizes(config: Config, world: World, asked: Kind, fits: bool) -> Sizes:
             f"collect.budget = {config.collect.budget} buys at {asked.cost} samples each and "
             f"reward.held_back = {config.reward.held_back:g} leaves to fit to"
         )
-    if config.learner == "dpo" and config.dpo.batch > answers:
+    method, own = learners.named(config.learner), policy_settings(config.learner, config)
+    if method.reads == "comparisons" and own.batch > answers:
         raise ConfigError(
-            f"dpo.batch = {config.dpo.batch} is more than the {answers} comparisons that "
+            f"{method.section}.batch = {own.batch} is more than the {answers} comparisons that "
             f"collect.budget = {config.collect.budget} buys"
         )
-    n, most = policy_settings(config.learner, config).iterations, config.run.chunk
+    n, most = own.iterations, config.run.chunk
     chunk = max(d for d in range(1, min(n, most) + 1) if n % d == 0)
     looks = config.reward.steps // config.reward.look
     return Sizes(
@@ -351,21 +348,7 @@ def _optimiser(
         observe,
         own.penalty,
     )
-    if config.learner == "ppo":
-        joint = None
-        if config.ppo.critic == "shared":
-            joint = shared.joint(config.model, world.language)
-        kernel = ppo.kernel(task, heads.scalar(config.model, world.language), steps, joint)
-        return repeat(kernel, sizes.policy_steps), _axes(Given, base_axis)
-    make_kernel = {
-        "reinforce": lambda: reinforce.kernel(task, steps),
-        "grpo": lambda: grpo.kernel(task, steps),
-        "imitation": lambda: bestofn.imitator(task, steps),
-        "dpo": lambda: dpo.kernel(policy, steps),
-    }[config.learner]
-    kernel = make_kernel()
-    start = lambda key, hparams, theta, critic: kernel.init(key, hparams, theta)
-    if config.learner == "dpo":
-        fit = dpo.from_table(policy, kernel, config.dpo.batch, sizes.policy_steps)
-        return Kernel(start, fit.step), (base_axis, 0, 0)
-    return Kernel(start, repeat(kernel, sizes.policy_steps).step), _axes(Given, base_axis)
+    method = learners.named(config.learner)
+    kernel = method.kernel(task, config, steps, sizes.policy_steps)
+    compared = method.reads == "comparisons"
+    return kernel, (base_axis, 0, 0) if compared else _axes(Given, base_axis)

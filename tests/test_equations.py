@@ -12,6 +12,9 @@ from rlhf_jax import config as cfg
 from rlhf_jax import equations
 from rlhf_jax.config import Config, ConfigError
 from rlhf_jax.feedback import comparison
+from rlhf_jax.kernels import dpo, ppo
+from rlhf_jax.kernels.learners import LEARNERS
+from rlhf_jax.kernels.method import AVERAGES
 from rlhf_jax.validate import validate
 
 
@@ -28,16 +31,24 @@ def values(section: type, field: str) -> tuple[str, ...]:
         (equations.NOISE, cfg.Reward, "noise"),
         (equations.AGGREGATES, cfg.Reward, "aggregate"),
         (equations.QUANTILES, cfg.Reward, "aggregate"),
-        (equations.LEARNERS, cfg.Config, "learner"),
-        (equations.PENALTIES, cfg.PPO, "kl"),
-        (equations.MISSING_EOS, cfg.PPO, "missing_eos"),
-        (equations.AVERAGES, cfg.PPO, "average"),
-        (equations.AVERAGES, cfg.GRPO, "average"),
-        (equations.DPO, cfg.DPO, "loss"),
+        (ppo.PENALTIES, cfg.PPO, "kl"),
+        (ppo.MISSING_EOS, cfg.PPO, "missing_eos"),
+        (AVERAGES, cfg.PPO, "average"),
+        (AVERAGES, cfg.GRPO, "average"),
+        (dpo.LOSSES, cfg.DPO, "loss"),
     ],
 )
 def test_every_value_of_a_setting_has_an_entry_and_no_other(table, section, field):
     assert set(table) == set(values(section, field))
+
+
+def test_a_configuration_names_the_learners_that_there_are_and_has_their_settings():
+    assert values(cfg.Config, "learner") == tuple(learner.name for learner in LEARNERS)
+    plain = cfg.leaves(Config())
+    for learner in LEARNERS:
+        own = getattr(Config(), learner.section)
+        assert {"iterations", "batch", "adam"} <= {f.name for f in dataclasses.fields(own)}
+        assert learner.samples(plain) >= own.batch
 
 
 def settings(**changed: Any) -> dict[str, Any] | None:

@@ -129,8 +129,8 @@ def refuse(kind: Kind, kinds: Iterable[Kind], human: config.Human, where: str = 
             continue
         if not isinstance(value, tuple) or any(v != default for v in value):
             raise ConfigError(
-                f"{where}.{f.name} = {value} acts in no answer where collect.feedback = "
-                f"{kind.name}; of a person's answers it reads {', '.join(kind.acts)}"
+                f"{where}.{f.name} = {value} changes no answer where collect.feedback = "
+                f"{kind.name}: what acts there is {', '.join(kind.acts)}"
             )
 
 

@@ -18,6 +18,7 @@ import jax.numpy as jnp
 from rlhf_jax.config import BestOfN
 from rlhf_jax.kernels.experience import Given, Task, gather
 from rlhf_jax.kernels.learner import Learner, descend, optimiser, start
+from rlhf_jax.kernels.method import Method, repeated
 from rlhf_jax.kernels.sampling import check, chosen, log_distribution
 from rlhf_jax.mesh import spread
 from rlhf_jax.ops.bestofn import best_of_n, kl_counted
@@ -96,3 +97,15 @@ def imitator(task: Task, steps: int) -> Kernel:
         return State(descend(policy, gradient, tx)), metrics
 
     return Kernel(init, step)
+
+
+LEARNER = Method(
+    name="imitation",
+    section="bestofn",
+    equation=lambda settings: (
+        "max_θ E[log π_θ(x)] over the best x of n samples of π_ref by r_φ; n = "
+        f"{settings.get('bestofn.n', 'not stated')}"
+    ),
+    samples=lambda settings: settings["bestofn.batch"] * settings["bestofn.n"],
+    kernel=lambda task, config, steps, call: repeated(imitator(task, steps), call),
+)

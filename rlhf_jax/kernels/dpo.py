@@ -17,9 +17,12 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from rlhf_jax.config import DPO
+from rlhf_jax.config import DPO, Config, reaches
 from rlhf_jax.feedback.comparison import Comparison, bradley_terry
+from rlhf_jax.feedback.kind import Settings
+from rlhf_jax.kernels.experience import Task
 from rlhf_jax.kernels.learner import Learner, descend, optimiser, position, start
+from rlhf_jax.kernels.method import Method, alone, sentence, worded
 from rlhf_jax.kernels.sampling import sequence_log_probs
 from rlhf_jax.models.heads import Policy
 from rlhf_jax.transforms import minibatches
@@ -119,3 +122,34 @@ def from_table(policy: Policy, fit: Kernel, batch: int, steps: int) -> Kernel:
         return many.step(state, (answers, filled))
 
     return Kernel(fit.init, step)
+
+
+LOSSES = {
+    "dpo": "min_θ E[−y log σ(Δ) − (1−y) log σ(−Δ)], Δ = β log π_θ/π_ref(a) − β log π_θ/π_ref(b), "
+    "on the comparisons themselves; DPO, a tie is y = ½",
+    "ipo": "min_θ E[y (Δ − 1/2τ)² + (1−y) (Δ + 1/2τ)²], Δ = log π_θ/π_ref(a) − log π_θ/π_ref(b), "
+    "on the comparisons themselves; IPO, a tie is y = ½",
+}
+"""By `dpo.loss`."""
+
+
+def equation(settings: Settings) -> str:
+    """The loss, and how labels are smoothed where they are."""
+    smoothed = reaches(settings.get("dpo.smoothing", 0)) and settings.get("dpo.loss") == "dpo"
+    smoothing = f"y ← (1−s) y + s/2, s = {settings.get('dpo.smoothing')}"
+    return sentence(worded(LOSSES, settings, "dpo.loss"), smoothing if smoothed else "")
+
+
+def _kernel(task: Task, config: Config, steps: int, call: int) -> Kernel:
+    fit = kernel(task.policy, steps)
+    return Kernel(alone(fit), from_table(task.policy, fit, config.dpo.batch, call).step)
+
+
+LEARNER = Method(
+    name="dpo",
+    section="dpo",
+    equation=equation,
+    samples=lambda settings: settings["dpo.batch"],
+    kernel=_kernel,
+    reads="comparisons",
+)

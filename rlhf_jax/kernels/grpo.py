@@ -18,8 +18,10 @@ import jax.numpy as jnp
 import optax
 
 from rlhf_jax.config import GRPO, ConfigError
+from rlhf_jax.feedback.kind import Settings
 from rlhf_jax.kernels.experience import Given, Task, gather, objective, shuffled
 from rlhf_jax.kernels.learner import Learner, descend, optimiser, start
+from rlhf_jax.kernels.method import AVERAGES, Method, repeated, sentence, worded
 from rlhf_jax.kernels.sampling import check, chosen, log_distribution
 from rlhf_jax.mesh import spread
 from rlhf_jax.models.heads import Policy
@@ -144,3 +146,29 @@ def rest(log_reference: Array, reward: Array, weight: Array, group: float) -> Ar
     # At c = top + β every term is at most π_ref: the sum is at most 1.
     (_, c), _ = jax.lax.scan(halve, (top, top + weight), length=60)
     return jnp.log(weight) + log_reference - jnp.log(c - reward)
+
+
+ADVANTAGES = {
+    True: "Â = (r_φ(x) − mean r_φ)/(deviation r_φ + 1e-4)",
+    False: "Â = r_φ(x) − mean r_φ",
+}
+"""By `grpo.deviation`."""
+
+
+def equation(settings: Settings) -> str:
+    """The objective, what an advantage is, what is averaged over."""
+    return sentence(
+        "max_θ E_{x~π_θ}[Â log π_θ(x)] − β_KL E Σ_t (π_ref/π_θ − 1 + log π_θ/π_ref)(a_t|s_t), "
+        "Â of the samples of a prompt; GRPO, the KL in the loss (k3)",
+        ADVANTAGES[bool(settings.get("grpo.deviation", True))],
+        worded(AVERAGES, settings, "grpo.average"),
+    )
+
+
+LEARNER = Method(
+    name="grpo",
+    section="grpo",
+    equation=equation,
+    samples=lambda settings: settings["grpo.batch"],
+    kernel=lambda task, config, steps, call: repeated(kernel(task, steps), call),
+)

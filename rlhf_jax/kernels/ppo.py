@@ -17,19 +17,22 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from rlhf_jax.config import PPO
+from rlhf_jax.config import PPO, Config, reaches
+from rlhf_jax.feedback.kind import Settings
 from rlhf_jax.kernels.credit import Anchor, anchor, credit, refuse, settle, states
 from rlhf_jax.kernels.experience import Given, Task, gather, objective, shuffled
 from rlhf_jax.kernels.learner import Learner, descend, optimiser, start, tensorflow_adam
+from rlhf_jax.kernels.method import AVERAGES, Method, sentence, worded
 from rlhf_jax.kernels.reward import Judge
 from rlhf_jax.kernels.sampling import chosen
 from rlhf_jax.mesh import spread
-from rlhf_jax.models.heads import Scalar, zero_head
-from rlhf_jax.models.shared import Joint
+from rlhf_jax.models.heads import Scalar, scalar, zero_head
+from rlhf_jax.models.shared import Joint, joint
 from rlhf_jax.ops import divergences
 from rlhf_jax.ops.policy_losses import clipped_value_loss, log_ratio, surrogate, weighted, weights
 from rlhf_jax.ops.rewards import adapt
 from rlhf_jax.ops.statistics import masked_mean
+from rlhf_jax.transforms import repeat
 from rlhf_jax.types import Array, Episode, Kernel, Key, Metrics, Params
 
 Parameters: TypeAlias = tuple[Params, Params]
@@ -266,3 +269,54 @@ def kernel(task: Task, critic: Scalar, steps: int, joint: Joint | None = None) -
         return state._replace(kl_weight=kl_weight), metrics | learned
 
     return Kernel(init, step)
+
+
+PENALTIES = {
+    "k1_in_reward": "max_θ E_{x~π_θ}[r_φ(x) − β_KL Σ_t log π_θ/π_ref(a_t|s_t)]; PPO, the KL paid "
+    "in the reward (k1)",
+    "k2_in_loss": "max_θ E_{x~π_θ}[r_φ(x)] − β_KL E Σ_t ½ (log π_θ/π_ref(a_t|s_t))²; PPO, the KL "
+    "in the loss (k2): its gradient is that of each state's KL(π_θ‖π_ref), states given",
+    "k3_in_loss": "max_θ E_{x~π_θ}[r_φ(x)] − β_KL E Σ_t (π_ref/π_θ − 1 + log π_θ/π_ref)(a_t|s_t); "
+    "PPO, the KL in the loss (k3): its gradient is that of each state's KL(π_ref‖π_θ), states "
+    "given",
+    "exact_in_loss": "max_θ E_{x~π_θ}[r_φ(x)] − β_KL E Σ_t Σ_v π_θ log π_θ/π_ref(v|s_t); PPO, the "
+    "exact KL of each state in the loss, states given",
+    "exact": "max_θ E_{x~π_θ}[r_φ(x) − β_KL Σ_t Σ_v π_θ log π_θ/π_ref(v|s_t)]; PPO, the exact KL "
+    "of each state, in the loss for itself and in the reward for the states before",
+}
+"""By `ppo.kl`."""
+MISSING_EOS = {
+    "keep": "",
+    "subtract": "r_φ less {value} where EOS is missing",
+    "replace": "{value} in the place of r_φ where EOS is missing",
+    "length": "r_φ less up to {value} over the last {tail} tokens before the limit",
+}
+"""What a response without EOS costs, by `ppo.missing_eos`."""
+
+
+def equation(settings: Settings) -> str:
+    """The objective: penalty, responses without EOS, entropy, what is averaged over."""
+    missing = worded(MISSING_EOS, settings, "ppo.missing_eos").format(
+        value=settings.get("ppo.missing_eos_value"), tail=settings.get("ppo.length_tail")
+    )
+    entropy = f"+ {settings.get('ppo.entropy')} · entropy of each state, beside the advantages"
+    return sentence(
+        worded(PENALTIES, settings, "ppo.kl"),
+        missing,
+        entropy if reaches(settings.get("ppo.entropy", 0)) else "",
+        worded(AVERAGES, settings, "ppo.average"),
+    )
+
+
+def _kernel(task: Task, config: Config, steps: int, call: int) -> Kernel:
+    both = joint(config.model, task.language) if config.ppo.critic == "shared" else None
+    return repeat(kernel(task, scalar(config.model, task.language), steps, both), call)
+
+
+LEARNER = Method(
+    name="ppo",
+    section="ppo",
+    equation=equation,
+    samples=lambda settings: settings["ppo.batch"],
+    kernel=_kernel,
+)

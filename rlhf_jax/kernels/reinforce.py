@@ -16,6 +16,7 @@ import jax.numpy as jnp
 from rlhf_jax.config import ConfigError, Reinforce
 from rlhf_jax.kernels.experience import Given, Task, gather, objective
 from rlhf_jax.kernels.learner import Learner, descend, optimiser, start
+from rlhf_jax.kernels.method import Method, repeated
 from rlhf_jax.kernels.sampling import check, chosen, log_distribution
 from rlhf_jax.mesh import spread
 from rlhf_jax.types import Array, Episode, Kernel, Key, Metrics, Params
@@ -68,3 +69,14 @@ def kernel(task: Task, steps: int) -> Kernel:
         return State(descend(policy, gradient, tx)), metrics
 
     return Kernel(init, step)
+
+
+LEARNER = Method(
+    name="reinforce",
+    section="reinforce",
+    equation=lambda settings: (
+        "max_θ E_{x~π_θ}[r_φ(x) − β_KL log π_θ/π_ref(x)]; REINFORCE, the other samples as baseline"
+    ),
+    samples=lambda settings: settings["reinforce.batch"],
+    kernel=lambda task, config, steps, call: repeated(kernel(task, steps), call),
+)

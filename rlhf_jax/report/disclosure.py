@@ -11,6 +11,7 @@ from typing import Any
 
 from rlhf_jax import equations, feedback
 from rlhf_jax.config import ConfigError
+from rlhf_jax.kernels import learners
 from rlhf_jax.report import schema
 from rlhf_jax.report.intervals import Estimate
 from rlhf_jax.report.records import Record
@@ -134,8 +135,9 @@ def _reward(record: Record) -> str:
 
 def disclose(record: Record, outcome: tuple[Result, ...], missing: list[str]) -> dict[str, Any]:
     """The disclosure as JSON-able data. Raises `ConfigError` where it departs from the schema."""
-    learner = str(record.config.get("learner", "ppo"))
-    theta = "bestofn." if learner == "imitation" else f"{learner}."
+    name = str(record.config.get("learner", "ppo"))
+    learner = learners.find(name)
+    theta = f"{name if learner is None else learner.section}."
     data, own = record.metadata.get("data", {}), record.metadata.get("own", {})
     document = {
         "format": "rlhf_jax disclosure 1",

@@ -7,7 +7,7 @@ the optimiser's steps, the samples that the policy was trained on, the KL it spe
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -15,6 +15,9 @@ from rlhf_jax import config as cfg
 from rlhf_jax.config import Config
 from rlhf_jax.report.records import Record
 from rlhf_jax.report.wording import number, setting
+
+if TYPE_CHECKING:
+    from rlhf_jax.kernels.method import Method
 
 MARGIN = 0.1
 """Relative difference from the reference arm that is said."""
@@ -53,24 +56,25 @@ def _over_rounds(stage: str, metric: str, *, last: bool) -> Callable[[Record], n
     return read
 
 
-def _learner(record: Record) -> str:
-    name = record.config["learner"]
-    return "bestofn" if name == "imitation" else name
+def _learner(record: Record) -> Method:
+    from rlhf_jax.kernels import learners  # needs JAX, of which what a page imports is free
+
+    return learners.named(record.config["learner"])
 
 
 def _updates(record: Record) -> np.ndarray:
     """Of the policy's optimiser, as configured."""
-    at = lambda field: int(record.config.get(f"{_learner(record)}.{field}", 1))
+    own = _learner(record).section
+    at = lambda field: int(record.config.get(f"{own}.{field}", 1))
     made = at("iterations") * at("epochs") * at("minibatches") * int(record.config["rounds"])
     return np.full(_members(record), float(made))
 
 
 def _sampled(record: Record) -> np.ndarray:
     """Episodes that the policy's learner reads, as configured."""
-    own = _learner(record)
-    each = record.config[f"{own}.batch"] * (record.config["bestofn.n"] if own == "bestofn" else 1)
-    made = record.config[f"{own}.iterations"] * each * record.config["rounds"]
-    return np.full(_members(record), float(made))
+    learner, settings = _learner(record), record.config
+    made = settings[f"{learner.section}.iterations"] * learner.samples(settings)
+    return np.full(_members(record), float(made * settings["rounds"]))
 
 
 def _capped(record: Record) -> np.ndarray:

@@ -20,7 +20,7 @@ from scipy.optimize import minimize
 from scipy.stats import spearmanr
 from tiny import BOS, EOS, PAD
 
-from rlhf_jax import config
+from rlhf_jax import config, parts
 from rlhf_jax.config import Collect, ConfigError
 from rlhf_jax.feedback import (
     KINDS,
@@ -218,9 +218,19 @@ def test_a_setting_of_a_person_that_acts_in_other_kinds_only_is_refused(name):
             if f.name in kind.acts or not elsewhere:
                 refuse(kind, KINDS, put(value))
                 continue
-            with pytest.raises(ConfigError, match=rf"^human\.{f.name} = .* acts in no answer") as e:
+            with pytest.raises(ConfigError, match=rf"^human\.{f.name} = .* changes no answer") as e:
                 refuse(kind, KINDS, put(value))
-            assert f"collect.feedback = {name};" in str(e.value)
+            assert f"collect.feedback = {name}:" in str(e.value)
+
+
+def test_a_run_is_refused_before_it_starts_where_a_setting_of_its_people_does_nothing():
+    run = config.Config(
+        world=config.World(name="probe", symbols=2, length=2),
+        human=config.Human(tie=(0.0, 0.5)),
+        collect=Collect(feedback="rating"),
+    )
+    with pytest.raises(ConfigError, match=r"^human\.tie = \(0\.0, 0\.5\) changes no answer"):
+        parts.make(run, jax.devices()[:1])
 
 
 def test_the_table_of_kinds_in_the_documentation_is_what_they_say():

@@ -1,4 +1,4 @@
-"""`rlhf-jax bench`, for a checkout that is not installed."""
+"""The same as `rlhf-jax bench`."""
 
 import sys
 

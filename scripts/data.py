@@ -1,4 +1,4 @@
-"""`rlhf-jax data`, for a checkout that is not installed."""
+"""The same as `rlhf-jax data`."""
 
 import sys
 

@@ -1,4 +1,4 @@
-"""`rlhf-jax study`, for a checkout that is not installed."""
+"""The same as `rlhf-jax study`."""
 
 import sys
 

@@ -1,4 +1,4 @@
-"""`rlhf-jax train`, for a checkout that is not installed."""
+"""The same as `rlhf-jax train`."""
 
 import sys
 

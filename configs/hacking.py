@@ -19,7 +19,7 @@ config = Config(
     rounds=1,
     pretrain=Pretrain(epochs=10),
     collect=Collect(mode="offline", budget=12288),
-    reward=Reward(steps=256, batch=64, adam=Adam(learning_rate=2e-3, weight_decay=0.01)),
+    reward=Reward(batch=64, adam=Adam(learning_rate=2e-3, final=1.0, weight_decay=0.01)),
     ppo=PPO(
         iterations=60,
         epochs=2,

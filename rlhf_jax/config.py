@@ -200,8 +200,10 @@ class Reward:
     all steps are made and the last parameters kept."""
     look: int = 32
     """Steps between two looks at the answers held back; the best look's parameters are kept."""
-    patience: int = 4
-    """A fit ends after this many looks in a row that were not the best so far."""
+    patience: int = 2
+    """Looks in a row that are not the best so far, after which the learning rate falls."""
+    falls: int = 2
+    """How often the rate falls to 0.3 of itself, from the best look on, before a fit ends."""
     l2: Sweep = 0.0
     """Weight of Σφ² in λ_r."""
     centring: Sweep = 0.01

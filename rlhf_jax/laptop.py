@@ -9,7 +9,7 @@ from rlhf_jax.config import PPO, Adam, Collect, Config, Model, Pretrain, Reward,
 
 MODEL = Model(width=48, layers=2, heads=4, kv_heads=2, mlp=128)
 WORLD = World(length=10)
-ADAM = Adam(learning_rate=2e-3, weight_decay=0.01)
+ADAM = Adam(learning_rate=2e-3, final=1.0, weight_decay=0.01)
 
 SLOW = dataclasses.replace(PPO().adam, learning_rate=1e-4)
 """For policies that are held close: a nat wasted there costs more than the whole proxy gains."""
@@ -21,8 +21,8 @@ def collect(budget: int = 6144, **more: Any) -> Collect:
 
 
 def reward(**more: Any) -> Reward:
-    """Small batches, at a rate that falls over 512 steps, and no more of them than help."""
-    own: dict[str, Any] = {"steps": 512, "batch": 64, "adam": ADAM}
+    """Small batches, and no more of them than help."""
+    own: dict[str, Any] = {"batch": 64, "adam": ADAM}
     return Reward(**(own | more))
 
 

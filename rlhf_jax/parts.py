@@ -246,7 +246,7 @@ def _fitting(
         fit = ensemble.kernel(member, settings.members, weigh, by=by)
     split = _split(config, asked, config.rounds)
     example = reward.Told(answers, answers.weight, answers.weight)
-    return stopping.kernel(fit, loss, split, settings.patience, example)
+    return stopping.kernel(fit, loss, split, settings.patience, settings.falls, example)
 
 
 def judged(

@@ -182,7 +182,9 @@ def same_after_fit(a: Config, b: Config) -> bool:
     reward model reads it."""
 
     def program(config: Config) -> dict[str, Any]:
-        fitting = tuple(f"reward.{k}" for k in ("steps", "batch", "held_back", "look", "patience"))
+        fitting = tuple(
+            f"reward.{k}" for k in ("steps", "batch", "held_back", "look", "patience", "falls")
+        )
         found = _program(config).items()
         return {k: v for k, v in found if k not in fitting and not k.startswith("collect.")}
 

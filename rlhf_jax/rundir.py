@@ -84,9 +84,12 @@ def place(config: Config) -> Path:
 
 
 def _check_kinds(directory: Path) -> None:
-    for names, right, kind in ((FILES, Path.is_file, "file"), (FOLDERS, Path.is_dir, "folder")):
-        for name in names:
-            path = directory / name
+    events = directory / "events"
+    files = (*(directory / name for name in FILES), *sorted(events.glob("*/*/events.out.*")))
+    lines = sorted((*events.glob("[!.]*"), *events.glob("*/[!.]*")))
+    folders = (*(directory / name for name in FOLDERS), *lines)
+    for paths, right, kind in ((files, Path.is_file, "file"), (folders, Path.is_dir, "folder")):
+        for path in paths:
             if (path.exists() or path.is_symlink()) and not right(path):
                 raise ConfigError(f"{path} is no {kind}, as a run has there; move it away")
 

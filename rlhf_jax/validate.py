@@ -57,6 +57,7 @@ _RANGES: dict[str, tuple[float, float]] = {
     "reward.held_back": (0, 0.5),
     "reward.look": (1, 100_000),
     "reward.patience": (1, 100_000),
+    "reward.falls": (0, 100),
     "reward.l2": (0, _MOST),
     "reward.centring": (0, _MOST),
     "reward.groups": (2, 64),

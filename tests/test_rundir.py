@@ -244,6 +244,17 @@ def test_a_file_where_a_folder_should_be_or_the_other_way_round_is_one_line(conf
     refused(config, begun, rf"{name} is no {kind}, as a run has there; move it away")
 
 
+@pytest.mark.parametrize("name", ["all", "all/mean", "all/mean/events.out.tfevents.0.run"])
+def test_events_that_are_no_folders_and_folders_that_are_no_events_are_one_line(
+    config, begun, name
+):
+    path = begun / "events" / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    kind = "file" if "tfevents" in name else "folder"
+    path.mkdir() if kind == "file" else path.write_text("")
+    refused(config, begun, rf"{name} is no {kind}, as a run has there; move it away")
+
+
 @pytest.mark.parametrize("other", [False, True])
 def test_without_its_settings_a_folder_belongs_to_no_one(config, begun, other):
     (begun / "config.json").unlink()

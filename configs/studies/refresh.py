@@ -10,8 +10,6 @@ All 8 claims were stated before their data, three of them on the day of the run;
 trend was set on 2026-11-27.
 """
 
-import dataclasses
-
 from rlhf_jax import laptop
 from rlhf_jax.expectations import Differs, Trend, Turns
 from rlhf_jax.study import Axis, Metric, Quick, Study
@@ -21,13 +19,11 @@ ROUNDS = (1, 4, 16)
 """Each round fits to all answers so far, from where the last one ended, until those held back say
 that it is enough, and for `STEPS` in all at most. `words-only` has the same schedule and
 never sees what the policy says."""
-EVEN = dataclasses.replace(laptop.ADAM, final=1.0, warmup=0)
 
 
 def arm(mode: str = "online", share: float = 0.5) -> laptop.Config:
     return laptop.config(
         collect=laptop.collect(mode=mode, corpus_share=share),
-        reward=laptop.reward(adam=EVEN),
         ppo=laptop.ppo(kl_weight=0.3),
     )
 

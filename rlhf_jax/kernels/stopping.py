@@ -1,13 +1,15 @@
 """When a fit ends: at the lowest loss of answers that it was not fitted to.
 
 Early stopping (Prechelt 1998, "Early stopping — but when?"): every few steps the loss of the
-answers held back is looked at. The parameters of the best look are kept, and the fit ends after
-so many looks in a row that were not the best. How many steps a reward model is given then follows
-from what it can learn, not from how many answers a budget buys.
+answers held back is looked at. After so many looks in a row that were not the best the fit goes
+back to its best look and on at a lower rate; where the rate has fallen often enough, it ends. How
+many steps a reward model is given then follows from what it can learn, not from how many answers
+a budget buys, and no length has to be known beforehand for the rate to fall over it.
 """
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -17,6 +19,9 @@ import numpy as np
 
 from rlhf_jax.kernels.ensemble import Members
 from rlhf_jax.types import Array, Kernel, Key, Metrics, Params
+
+FALL = 0.3
+"""What the learning rate becomes of itself where looks no longer help."""
 
 
 class Best(NamedTuple):
@@ -37,6 +42,8 @@ class Fit(NamedTuple):
     best: Best
     idle: Array
     """int32: looks in a row that were the best of no member"""
+    falls: Array
+    """int32: how often the rate has fallen in this round"""
     said: Metrics
     """Of the last look that was made: of its parameters, not of the best ones."""
 
@@ -83,16 +90,29 @@ def again(state: Fit) -> Fit:
             loss=jnp.full_like(best.loss, jnp.inf), steps=jnp.zeros_like(best.steps)
         ),
         idle=jnp.zeros_like(state.idle),
+        falls=jnp.zeros_like(state.falls),
     )
 
 
-def kernel(fit: Kernel, loss: Loss, split: Split, patience: int, example: Any) -> Kernel:
+def _at_rate(members: Members, factor: Array) -> Members:
+    """The members' learning rate, times `factor`."""
+    hparams = members.learner.hparams
+    rate = hparams.adam.learning_rate * factor
+    adam = dataclasses.replace(hparams.adam, learning_rate=rate)
+    hparams = dataclasses.replace(hparams, adam=adam)
+    return members._replace(learner=members.learner._replace(hparams=hparams))
+
+
+def kernel(
+    fit: Kernel, loss: Loss, split: Split, patience: int, falls: int, example: Any
+) -> Kernel:
     """One look: the steps of `fit`, and whether they were worth it.
 
     Batch: (all answers [N, …], how many are filled), of which `example` has the shapes. The
-    members end together, when none has had its best look in the last `patience`; each keeps its
-    own best. After the end nothing is computed and the last numbers are said again. Where nothing
-    is held back, or none of it counts, every look is the best and all are made.
+    members go together: when none has had its best look in the last `patience`, each goes back to
+    its own best and their rate falls to `FALL` of itself, `falls` times, and then the fit ends.
+    After the end nothing is computed and the last numbers are said again. Where nothing is held
+    back, or none of it counts, every look is the best and all are made.
     """
 
     def init(key: Key, hparams: Any, params: Params) -> Fit:
@@ -104,23 +124,26 @@ def kernel(fit: Kernel, loss: Loss, split: Split, patience: int, example: Any) -
             jnp.full(k, jnp.inf, jnp.float32),
             jnp.zeros(k, jnp.int32),
         )
-        filled = jnp.zeros((), jnp.int32)
-        _, shapes = jax.eval_shape(go, Fit(members, best, filled, {}), example, filled)
+        none = jnp.zeros((), jnp.int32)
+        _, shapes = jax.eval_shape(go, Fit(members, best, none, none, {}), example, none)
         said = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
-        return Fit(members, best, filled, said)
+        return Fit(members, best, none, jnp.copy(none), said)
 
     def go(state: Fit, data: Any, filled: Array) -> tuple[Fit, Metrics]:
         take = lambda rows: jax.tree.map(lambda x: x[rows], data)
         fitted, held = split.filled(filled)
-        members, found = fit.step(state.members, (take(split.fitted), fitted))
+        slowed = _at_rate(state.members, FALL**state.falls)
+        members, found = fit.step(slowed, (take(split.fitted), fitted))
+        own = state.members.learner.hparams
+        members = members._replace(learner=members.learner._replace(hparams=own))
         metrics = {name: jnp.mean(x, axis=0) for name, x in found.items()}
         better, now = jnp.asarray(True), jnp.zeros_like(state.best.loss)
         if split.held.size:
-            back = take(split.held)
+            kept = take(split.held)
             counts = jnp.arange(split.held.size) < held
-            weight = jnp.where(counts, back.answers.weight, 0.0)
-            back = back._replace(answers=back.answers._replace(weight=weight))
-            now, total = loss(members, back)
+            weight = jnp.where(counts, kept.answers.weight, 0.0)
+            kept = kept._replace(answers=kept.answers._replace(weight=weight))
+            now, total = loss(members, kept)
             better = (now < state.best.loss) | (total == 0.0)
             metrics["loss/reward_held_back"] = jnp.mean(now)
         better = jnp.broadcast_to(better, now.shape)
@@ -129,10 +152,18 @@ def kernel(fit: Kernel, loss: Loss, split: Split, patience: int, example: Any) -
         choose = lambda a, b: jnp.where(better.reshape(-1, *(1,) * (a.ndim - 1)), a, b)
         best = jax.tree.map(choose, new, state.best)
         idle = jnp.where(jnp.any(better), 0, state.idle + 1)
+        fall = (idle >= patience) & (state.falls < falls)
+        back = lambda a, b: jnp.where(fall, a, b)
+        params = jax.tree.map(back, best.params, members.learner.params)
+        members = Members(
+            members.learner._replace(params=params), back(best.log_prior, members.log_prior)
+        )
+        idle = jnp.where(fall, 0, idle)
         metrics["reward/steps"] = jnp.mean(best.steps.astype(jnp.float32))
         metrics["reward/steps_made"] = jnp.max(steps).astype(jnp.float32)
         metrics["reward/idle"] = idle.astype(jnp.float32)
-        return Fit(members, best, idle, metrics), metrics
+        metrics["reward/falls"] = (state.falls + fall).astype(jnp.float32)
+        return Fit(members, best, idle, state.falls + fall, metrics), metrics
 
     def step(state: Fit, batch: tuple[Any, Array]) -> tuple[Fit, Metrics]:
         data, filled = batch

@@ -25,9 +25,9 @@ SPLIT = stopping.split(N, 1, 2, 0.25)
 LOSS = ensemble.by_member(LIKELIHOOD)
 
 
-def fit(split=SPLIT, patience=3, loss=LOSS):
+def fit(split=SPLIT, patience=3, loss=LOSS, falls=0):
     many = ensemble.kernel(member(N, 24), K, ensemble.alike)
-    return stopping.kernel(many, loss, split, patience, noisy())
+    return stopping.kernel(many, loss, split, patience, falls, noisy())
 
 
 @pytest.fixture(scope="module")
@@ -81,6 +81,41 @@ def test_a_fit_ends_after_its_patience_and_then_nothing_moves(looks):
     assert float(said[-1]["reward/steps"]) == best < made[-1]
 
 
+def test_where_looks_stop_helping_the_rate_falls_and_the_best_look_is_gone_on_from(looks):
+    straight, _ = looks
+    made = [int(s.members.learner.step[0]) for s in straight]
+    end = made.index(made[-1])
+    step = jax.jit(fit(falls=2).step)
+    states, said = [start(fit(falls=2), K)], []
+    for _ in range(60):
+        state, metrics = step(states[-1], (noisy(), jnp.int32(N)))
+        states.append(state)
+        said.append(metrics)
+    falls = np.asarray([s.falls for s in states])
+    assert falls[-1] == 2
+    # Until the first fall all is as it is without any.
+    table = lambda s: s.members.learner.params.model["table"]
+    np.testing.assert_array_equal(table(states[end - 1]), table(straight[end - 1]))
+    rate = states[0].members.learner.hparams.adam.learning_rate
+    for at in np.flatnonzero(np.diff(falls)):
+        before, after = states[at], states[at + 1]
+        assert int(after.idle) == 0
+        np.testing.assert_array_equal(table(after), after.best.params.model["table"])
+        np.testing.assert_array_equal(
+            after.best.loss, np.minimum(before.best.loss, after.best.loss)
+        )
+        # Adam's steps are of the size of the rate.
+        moved = lambda i: np.abs(table(states[i + 1]) - table(states[i])).max()
+        assert moved(at + 1) < 0.6 * moved(at - 1)
+    np.testing.assert_array_equal(states[-1].members.learner.hparams.adam.learning_rate, rate)
+    assert (states[-1].best.loss <= straight[-1].best.loss).all()
+    assert int(states[-1].idle) == 3
+    assert float(said[-1]["reward/falls"]) == 2
+    last = int(states[-1].members.learner.step[0])
+    assert last < 4 * 60
+    assert float(said[-1]["reward/steps_made"]) == last
+
+
 def test_answers_held_back_are_never_fitted_to():
     kernel = fit()
     data = noisy()
@@ -125,6 +160,7 @@ def test_another_round_goes_on_from_the_best_look(looks):
     assert not new.members.learner.step.any()
     assert not new.best.steps.any()
     assert int(new.idle) == 0
+    assert int(stopping.again(last._replace(falls=jnp.int32(2))).falls) == 0
     assert np.isposinf(new.best.loss).all()
 
 

@@ -230,6 +230,13 @@ def _sentence(panel: str) -> str:
     if body[0].startswith("Missing from"):
         missing = [line for line in body[1:] if re.match(r"--|[A-Z|_-]+$", line)]
         return f"{body[0]} {', '.join(missing)}"
+    if body[0].endswith(":") and len(body) > 1:  # one below the other, each with its place
+        body[0] += f" {body[1].split()[0]}"
+    known = next((line for line in body if line.startswith("Available subcommands: ")), "")
+    stray = re.search(r"options: ([^\s,]+)", body[0])
+    if known and stray and not stray[1].startswith("-"):
+        _, *words = re.split(r": |, ", known)
+        return f"{stray[1]}: no such command{near(stray[1], words)}"
     hint = next((i for i, line in enumerate(body) if line.startswith("Perhaps you meant")), None)
     if hint is not None and hint + 1 < len(body):
         return f"{body[0]} (did you mean {body[hint + 1].split()[0]}?)"

@@ -86,6 +86,17 @@ def test_what_is_missing_is_named(script, capsys):
     assert said == "error: Missing from rlhf-jax data export: PATH, --out PATH, --to STR\n"
 
 
+@pytest.mark.parametrize("rest", [[], ["--format", "rows"]], ids=str)
+def test_a_command_that_is_none_is_answered_with_those_that_are_near(script, capsys, rest):
+    assert script(["stast", "x", *rest]) == 2
+    assert capsys.readouterr().err == "error: stast: no such command (did you mean stats?)\n"
+
+
+def test_a_setting_before_its_command_is_named(script, capsys):
+    assert script(["--format", "rows", "stats", "x"]) == 2
+    assert "misplaced options: --format" in capsys.readouterr().err
+
+
 def test_debug_shows_the_traceback(script, tmp_path):
     with pytest.raises(ConfigError, match="No such file"):
         script(["stats", str(tmp_path / "absent"), "--debug"])

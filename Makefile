@@ -8,7 +8,7 @@ WORKERS ?= 2
 .PHONY: quickstart test test-fast lint clean
 
 quickstart: $(VENV)/.installed
-	$(BIN)/python scripts/train.py configs/quickstart.py
+	$(BIN)/rlhf-jax train quickstart
 
 test: $(VENV)/.tested
 	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder

@@ -1,6 +1,6 @@
 """Reward hacking on real ratings: a near-zero KL weight and a judge that saw only real words.
 
-    python scripts/train.py configs/hacking.py
+    .venv/bin/rlhf-jax train hacking
 
 The people compare rated words only, so nobody ever told the reward model what gibberish is
 worth, and almost nothing holds the policy to words.

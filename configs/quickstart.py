@@ -1,6 +1,6 @@
 """The whole of RLHF on real human ratings, for eight seeds at once.
 
-    make quickstart        or        python scripts/train.py configs/quickstart.py
+    make quickstart        or        .venv/bin/rlhf-jax train quickstart
 
 Cost: 6 minutes of processor time, compilation included. Result (2026-11-27): gold of samples
 −0.62 ± 0.04 → 2.40 ± 0.24, change +3.03 ± 0.24 (95 % over 8 seeds).

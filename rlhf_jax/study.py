@@ -1,7 +1,7 @@
 """What a study is: a question, arms × an axis × seeds, what is measured, what is expected.
 
 Data only, and free of JAX: `configs/studies/<id>.py` defines one `study = Study(...)` and
-`scripts/study.py` runs it. What runs it is in `rlhf_jax.studies`.
+`rlhf-jax study <id>` runs it. What runs it is in `rlhf_jax.studies`.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Which argument convinces? Reward models of real people's comparisons, on debates never seen.
 
-    python scripts/convincing.py ../shared/data        # UKPConvArg1: 3 minutes on 2 CPU cores
+    .venv/bin/python scripts/convincing.py ../shared/data  # UKPConvArg1: 3 minutes on 2 CPU cores
 
 A reward is linear in numbers that describe an argument's text, fitted by Davidson's likelihood
 with its ties. Each debate is held out in turn; the ridge weight of the word features is chosen

@@ -1,6 +1,6 @@
 """Damages copies of a tiny run's folder at random and goes on in each: nothing may go wrong unsaid.
 
-    python scripts/corrupt.py [--trials 100] [--seed 0]
+    .venv/bin/python scripts/corrupt.py [--trials 100] [--seed 0]
 
 Each trial damages one thing of a finished or a half-finished run (a bit flips, a file is cut,
 zeroed, deleted, swapped with another or replaced by a folder, a folder is lost, a number in a text

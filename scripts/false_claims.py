@@ -1,6 +1,6 @@
 """How often does a study support a claim that is false? The verdicts' rule, simulated.
 
-    python scripts/false_claims.py                  # --studies 20000; a quarter of a minute
+    .venv/bin/python scripts/false_claims.py  # --studies 20000; a quarter of a minute
 
 Seeds are drawn from laws that studies make: normal, log-normal, with outliers (15 % of seeds lie
 30 deviations off) and counts (0 … 5 right of 5); the other arm has the same law or another: normal

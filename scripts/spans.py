@@ -1,6 +1,6 @@
 """What is wrong where? Span reward models of fine-grained RLHF, on questions never seen.
 
-    python scripts/spans.py ../shared/data        # FineGrainedRLHF: 1 minute on 2 CPU cores
+    .venv/bin/python scripts/spans.py ../shared/data  # FineGrainedRLHF: 1 minute on 2 CPU cores
 
 Answers are cut at punctuation into segments of at least five words. A segment is of the category
 of the marked span that overlaps it most, if the overlap is half of either of the two, else of

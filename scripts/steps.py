@@ -1,6 +1,6 @@
 """Where is the first mistake? Step reward models of BIG-Bench-Mistake, on problems never seen.
 
-    python scripts/steps.py ../shared/data        # BIG-Bench-Mistake: 1.5 minutes on 2 CPU cores
+    .venv/bin/python scripts/steps.py ../shared/data  # BIG-Bench-Mistake: 1.5 minutes on 2 cores
 
 A step's reward is linear in numbers that describe its text, its place, and what it shares with
 the step before, the problem and all that came before. It is fitted by the likelihood of the

@@ -1,6 +1,6 @@
 """F1: KL-regularised RLHF is Bayesian inference; who comes to the posterior, at what compute?
 
-python scripts/study.py configs/studies/bayesian_view.py        # --quick: 4 seeds, 2 points
+.venv/bin/rlhf-jax study bayesian_view        # --quick: 4 seeds, 2 points
 
 Two cores, 400 members: 28 minutes beside two other jobs. PPO and REINFORCE come to the posterior
 (0.001 and 0.002 nats), PPO at less than half of the compute; GRPO stays at 0.20, DPO, for want of

@@ -1,6 +1,6 @@
 """A9: ten kinds of feedback at equal cost, each through the whole pipeline of words.
 
-python scripts/study.py configs/studies/feedback_types.py        # --quick: 4 seeds, 4 kinds
+.venv/bin/rlhf-jax study feedback_types        # --quick: 4 seeds, 4 kinds
 
 What it had found was withdrawn on 2026-11-27 (docs/studies.md); in full it is to be run again.
 

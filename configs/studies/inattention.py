@@ -1,6 +1,6 @@
 """A3 and A8: what careless answers cost, and what helps at equal cost.
 
-python scripts/study.py configs/studies/inattention.py        # --quick: 4 seeds, 2 points
+.venv/bin/rlhf-jax study inattention        # --quick: 4 seeds, 2 points
 
 What it had found was withdrawn on 2026-11-27 (docs/studies.md); in full it is to be run again.
 

@@ -1,6 +1,6 @@
 """B2: one reward for a divided people: who wins, and do mixtures, MaxMin or doubt serve all?
 
-python scripts/study.py configs/studies/one_reward_many_people.py    # --quick: 4 seeds, 2 points
+.venv/bin/rlhf-jax study one_reward_many_people    # --quick: 4 seeds, 2 points
 
 What it had found was withdrawn on 2026-11-27 (docs/studies.md); in full it is to be run again.
 

@@ -1,6 +1,6 @@
 """A2: how many poisoned people does it take to plant a trigger, in the judge and in the policy?
 
-python scripts/study.py configs/studies/poisoning.py        # --quick: 4 seeds, 2 points
+.venv/bin/rlhf-jax study poisoning        # --quick: 4 seeds, 2 points
 
 What it had found was withdrawn on 2026-11-27 (docs/studies.md); in full it is to be run again.
 

@@ -1,6 +1,6 @@
 """D1 and D2: a judge that sees what the policy now says, never, sometimes, or all the time.
 
-python scripts/study.py configs/studies/refresh.py        # --quick: 4 seeds, 2 points
+.venv/bin/rlhf-jax study refresh        # --quick: 4 seeds, 2 points
 
 Result of 2026-11-25, 16 seeds: asked once, people leave a judge that over-values what the policy
 comes to say; asked often, of as many answers, hardly. It is to be run again with judges that are

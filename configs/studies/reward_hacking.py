@@ -1,6 +1,6 @@
 """B4: how far can a learnt reward be optimised before gold falls, and what moves that point?
 
-python scripts/study.py configs/studies/reward_hacking.py        # --quick: 4 seeds, 3 arms
+.venv/bin/rlhf-jax study reward_hacking        # --quick: 4 seeds, 3 arms
 
 What it had found was withdrawn on 2026-11-27 (docs/studies.md); in full it is to be run again.
 

@@ -210,7 +210,7 @@ def source(folder: Path, row_type: type[Row], split: str = "train") -> Source:
     name = kind(row_type)
     path = folder / "feedback" / name / str(Feedback.VERSION)
     if not path.exists():
-        raise ConfigError(f"{path}: no {name} data set; write one with scripts/data.py import")
+        raise ConfigError(f"{path}: no {name} data set; write one with rlhf-jax data import")
     builder = tfds.builder_from_directory(path)
     try:
         return Source(builder.as_data_source(split=split), row_type)

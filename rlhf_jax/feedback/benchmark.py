@@ -1,4 +1,4 @@
-"""One vmapped, jitted call in which a population answers comparisons, for `scripts/bench.py`."""
+"""One vmapped, jitted call in which a population answers comparisons, for `rlhf-jax bench`."""
 
 from __future__ import annotations
 

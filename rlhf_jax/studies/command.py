@@ -1,16 +1,52 @@
-"""The command line of `scripts/study.py`: which studies, in which form; free of JAX."""
+"""The command line of `rlhf-jax study`: which studies, in which form; free of JAX."""
 
 from __future__ import annotations
 
-import argparse
 import dataclasses
+import inspect
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple, NoReturn
+from typing import Annotated, NamedTuple
 
+from tyro import conf
+
+from rlhf_jax import cli
 from rlhf_jax.config import ConfigError
 from rlhf_jax.studies import plan, verdicts
 from rlhf_jax.study import Study, fresh, quickened, shuffled
+
+Switch = Annotated[bool, conf.FlagCreatePairsOff]
+
+
+@dataclass(frozen=True)
+class Options:
+    """Runs studies and writes their pages and an index of all.
+
+    What is finished is kept, so the same command goes on where a study was stopped, and costs
+    nothing once all is done. Ends in DIRECTORY/NAME/study.html and DIRECTORY/index.html.
+    """
+
+    studies: Annotated[conf.Positional[tuple[str, ...]], conf.arg(metavar="STUDY ...")] = ()
+    """Names of shipped studies, or paths of files that define `study = Study(...)`."""
+    all: Switch = False
+    """Every shipped study."""
+    quick: Switch = False
+    """The short form that each study defines; kept apart under NAME-quick."""
+    shuffled: Switch = False
+    """The negative control: answers are dealt anew over the items that were asked about, so that
+    they say nothing; kept apart under NAME-shuffled."""
+    fresh: Switch = False
+    """The confirmation: the same on seeds from 1,000 on, which nobody has seen, for claims that
+    were stated after their data; kept apart under NAME-fresh."""
+    seeds: int = 0
+    """This many seeds instead of the study's own; 0: its own."""
+    only: str = ""
+    """Makes the runs of this arm alone; verdicts that need others wait."""
+    single: Switch = False
+    """Also runs one seed by itself, to state what the population saves."""
+    directory: Path = Path("runs/studies")
+    """Where runs and pages go."""
 
 
 class Asked(NamedTuple):
@@ -23,31 +59,18 @@ class Asked(NamedTuple):
     root: Path
 
 
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        raise ConfigError(message)
-
-
-def parse(arguments: Sequence[str], folder: Path) -> Asked:
-    """`STUDY.py … [--all] [--quick] …` → studies that can be run; `folder` holds those of --all.
+def parse(arguments: Sequence[str], folder: Path, prog: str = "rlhf-jax study") -> Asked:
+    """`STUDY … [--all] [--quick] …` → studies that can be run; `folder` holds the shipped ones.
 
     Raises: `ConfigError` for anything about the arguments or the files that cannot be used.
     """
-    parser = _Parser(add_help=False, allow_abbrev=False)
-    parser.add_argument("files", nargs="*", type=Path)
-    parser.add_argument("--all", action="store_true")
-    parser.add_argument("--quick", action="store_true")
-    parser.add_argument("--shuffled", action="store_true")
-    parser.add_argument("--fresh", action="store_true")
-    parser.add_argument("--seeds", type=int, default=0)
-    parser.add_argument("--only", default="")
-    parser.add_argument("--single", action="store_true")
-    parser.add_argument("--directory", type=Path, default=Path("runs/studies"))
-    given = parser.parse_args(list(arguments))
-    files = sorted(folder.glob("[!_]*.py")) if given.all else given.files
-    if not files or (given.all and given.files):
-        raise ConfigError("name one or more studies (configs/studies/NAME.py), or --all")
-    studies = [read(path) for path in files]
+    known = ", ".join(cli.names(folder))
+    about = f"{inspect.cleandoc(Options.__doc__ or '')}\n\nShipped: {known}."
+    given = cli.understood(Options, arguments, prog=prog, description=about)
+    said = cli.names(folder) if given.all else given.studies
+    if not said or (given.all and given.studies):
+        raise ConfigError(f"name one or more studies ({known}, or a file), or --all")
+    studies = [read(cli.located(name, folder, "study")) for name in said]
     if given.quick:
         studies = [quickened(s) for s in studies]
     if given.shuffled:
@@ -72,8 +95,6 @@ def read(path: Path) -> Study:
     """
     import runpy
 
-    if not path.is_file():
-        raise ConfigError(f"{path}: no such study")
     try:
         found = runpy.run_path(str(path)).get("study")
     except (Exception, SystemExit) as problem:  # whatever the file raises

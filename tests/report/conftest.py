@@ -116,7 +116,7 @@ def make_run(tmp_path: Path) -> Callable[..., Path]:
         directory.mkdir()
         (directory / "config.json").write_text(json.dumps(cfg.leaves(config)))
         metadata = {
-            "name": name, "command": "scripts/train.py configs/x.py", "seconds": 221.4,
+            "name": name, "command": "rlhf-jax train x", "seconds": 221.4,
             "started": "2025-01-05T10:12:00Z", "finished": "2025-01-05T10:15:41Z",
             "versions": {"jax": "0.10.2"}, "git_revision": "c0cf0ea", "devices": ["cpu:cpu"],
             "members": members, "base": "pretrained for 12 epochs, one for each seed",

@@ -37,7 +37,7 @@ from rlhf_jax.studies.results import Analysis, Results
 from rlhf_jax.study import Metric, Study
 from rlhf_jax.verdict import Measured, seeds_needed
 
-COMMAND = "python scripts/study.py configs/studies/made.py"
+COMMAND = "rlhf-jax study made"
 
 
 @pytest.fixture

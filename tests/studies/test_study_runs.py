@@ -172,9 +172,9 @@ def test_arguments_that_cannot_be_meant_are_one_line(tmp_path: Path) -> None:
         (["nowhere.py"], "nowhere.py: no such study"),
         ([str(broken)], "ZeroDivisionError"),
         ([str(good), "--only", "none"], "--only none: real has the arms plain"),
-        ([str(good), "--seeds", "0.5"], "invalid int value"),
+        ([str(good), "--seeds", "0.5"], "--seeds: invalid literal for int"),
         ([str(good), "--seeds", "-1"], "seeds = -1"),
-        ([str(good), "--whatever"], "unrecognized arguments"),
+        ([str(good), "--whatever"], "Unrecognized options: --whatever"),
         ([str(good), "--all"], "or --all"),
     ):
         with pytest.raises(ConfigError, match=says):

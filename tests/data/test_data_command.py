@@ -1,9 +1,8 @@
-"""scripts/data.py from the outside."""
+"""`rlhf-jax data` from the outside."""
 
 from __future__ import annotations
 
 import gzip
-import importlib.util
 import json
 import os
 import signal
@@ -15,23 +14,19 @@ from pathlib import Path
 import pytest
 
 from rlhf_jax import cli
+from rlhf_jax.commands import data
 from rlhf_jax.config import ConfigError
 
 ROOT = Path(__file__).parents[2]
-SCRIPT = ROOT / "scripts" / "data.py"
 ROWS = [
     {"prompt": "q", "chosen": "a", "rejected": "b"},
     {"prompt": "q", "chosen": "c", "rejected": "b"},
 ]
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def script():
-    spec = importlib.util.spec_from_file_location("data_script", SCRIPT)
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["data_script"] = module  # dataclasses look their module up
-    spec.loader.exec_module(module)
-    return lambda arguments: cli.main(module.work, arguments)
+    return lambda arguments: cli.main(data.work, arguments)
 
 
 @pytest.fixture
@@ -43,13 +38,13 @@ def pairs(tmp_path):
 
 def test_help_is_quick_and_imports_nothing_heavy():
     code = (
-        f"import sys, runpy; sys.argv = ['data.py', '--help']\n"
-        f"try: runpy.run_path({str(SCRIPT)!r}, run_name='__main__')\n"
-        f"except SystemExit as e: assert e.code == 0\n"
-        f"print([m for m in ('numpy', 'tensorflow_datasets', 'grain') if m in sys.modules])"
+        "import sys; from rlhf_jax.__main__ import main\n"
+        "try: main(['data', '--help'])\n"
+        "except SystemExit as e: assert e.code == 0\n"
+        "print([m for m in ('numpy', 'tensorflow_datasets', 'grain') if m in sys.modules])"
     )
     start = time.perf_counter()
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
     assert time.perf_counter() - start < 10  # about 0.4 s by itself; the tests share the machine
     assert done.stdout.splitlines()[-1] == "[]"
     assert all(word in done.stdout for word in ("import", "export", "stats", "formats"))
@@ -88,7 +83,18 @@ def test_an_error_is_one_line_on_stderr_and_exit_code_2(script, tmp_path, capsys
 def test_what_is_missing_is_named(script, capsys):
     assert script(["export"]) == 2
     said = capsys.readouterr().err
-    assert said == "error: Missing from scripts/data.py export: PATH, --out PATH, --to STR\n"
+    assert said == "error: Missing from rlhf-jax data export: PATH, --out PATH, --to STR\n"
+
+
+@pytest.mark.parametrize("rest", [[], ["--format", "rows"]], ids=str)
+def test_a_command_that_is_none_is_answered_with_those_that_are_near(script, capsys, rest):
+    assert script(["stast", "x", *rest]) == 2
+    assert capsys.readouterr().err == "error: stast: no such command (did you mean stats?)\n"
+
+
+def test_a_setting_before_its_command_is_named(script, capsys):
+    assert script(["--format", "rows", "stats", "x"]) == 2
+    assert "misplaced options: --format" in capsys.readouterr().err
 
 
 def test_debug_shows_the_traceback(script, tmp_path):
@@ -126,7 +132,7 @@ def test_formats_are_listed(script, capsys):
 
 
 def started(shell: str, *arguments: str, **options) -> subprocess.Popen[str]:
-    words = [sys.executable, str(SCRIPT), *arguments]
+    words = [sys.executable, str(ROOT / "scripts" / "data.py"), *arguments]
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE} | options
     words = ["bash", "-c", shell.replace("RUN", 'exec "$0" "$@"'), *words]
     return subprocess.Popen(words, text=True, env=os.environ | {"PYTHONPATH": str(ROOT)}, **pipes)

@@ -1,4 +1,4 @@
-"""The clocks and counters that `scripts/bench.py` reads."""
+"""The clocks and counters that `rlhf-jax bench` reads."""
 
 from __future__ import annotations
 

@@ -21,7 +21,9 @@ from rlhf_jax.own import NOTHING
 from rlhf_jax.pipeline import SHARED, Made, Pipeline, same_after_fit, same_made, same_program
 from rlhf_jax.rundir import place
 from rlhf_jax.studies import costs
-from rlhf_jax.studies.plan import Chunk, done, over
+from rlhf_jax.studies.answers import answer, write
+from rlhf_jax.studies.plan import Chunk, chunks, done, over
+from rlhf_jax.study import Study
 
 PROGRAMS = 4
 """Runs whose compiled programs are kept for those to come; and as many results of a stage."""
@@ -85,6 +87,15 @@ class Runner:
             elif any(same_made(stage, config, c) for c in later):
                 line = pipeline.giving(line, stage, partial(known.insert, 0))
         return line
+
+
+def carry_out(study: Study, root: Path, command: str = "from Python") -> Path:
+    """Makes a study's runs, or those that are missing, and writes its answer; returns the page.
+
+    Raises: as `loop.run`.
+    """
+    Runner(root, command).run(chunks(study, root), root / study.name)
+    return write(answer(study, root), root, command)
 
 
 def pretrain(config: Config, command: str) -> Path:

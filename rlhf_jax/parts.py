@@ -135,11 +135,11 @@ def _axes(batch: Any, reference: int | None) -> Any:
     return batch(*(reference if name == "reference" else 0 for name in batch._fields))
 
 
-def settled(config: Config, world: World) -> tuple[Config, People]:
+def settled(config: Config, world: World, asked: str) -> tuple[Config, People]:
     """Every `Sweep` leaf [members]; and the people, leaves [members, groups, …]."""
     settings = grid.expand(config)
     names = world.dimensions, world.features
-    return settings, people(settings.human, settings.groups, *names)
+    return settings, people(settings.human, settings.groups, *names, asked)
 
 
 def make(config: Config, devices: Sequence[jax.Device], own: Own = NOTHING) -> Parts:
@@ -152,6 +152,9 @@ def make(config: Config, devices: Sequence[jax.Device], own: Own = NOTHING) -> P
     people_of = {f"groups.{name}.human": group.human for name, group in config.groups.items()}
     for where, human in ({"human": config.human} | people_of).items():
         refuse(asked, feedback.KINDS, human, where)
+        kinds = {kind.name for kind in (*feedback.KINDS, asked)}
+        for name in human.effort.keys() - kinds:
+            raise ConfigError(f"{where}.effort.{name}: not one of {', '.join(sorted(kinds))}")
     policy = heads.policy(config.model, world.language)
     judge = reward_model(config, world)
     score = partial(judged, config, world, judge, own)
@@ -175,7 +178,7 @@ def make(config: Config, devices: Sequence[jax.Device], own: Own = NOTHING) -> P
         sizes.pretrain_steps,
     )
     optimising, given_axes = _optimiser(config, world, policy, score, sizes, base_axis, own)
-    settings, crowd = settled(config, world)
+    settings, crowd = settled(config, world, asked.name)
     one = jax.tree.map(lambda x: x[0], crowd)
     collecting = collect.kernel(policy, world, asked, config.collect, config.rounds, one)
     table = jax.eval_shape(collecting.init, jax.random.key(0))

@@ -103,7 +103,8 @@ def build(
     if like is not None and not own.same(like.parts.own):
         like = None
     if like is not None and same_program(like.parts.config, config):
-        settings, people = settled(config, like.parts.world)
+        asked = config.collect.feedback if own.feedback is None else own.feedback.name
+        settings, people = settled(config, like.parts.world, asked)
         parts = like.parts._replace(config=config, settings=settings, people=people)
     else:
         parts = make(config, devices, own)

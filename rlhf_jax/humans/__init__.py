@@ -5,12 +5,11 @@ answer, `links` which of their parameters can be fitted, `population` how many a
 """
 
 from rlhf_jax.humans.choice import CANT_TELL, choose, compare, log_choice, prefer
-from rlhf_jax.humans.human import Effort, Human, person, teacher
+from rlhf_jax.humans.human import Human, person, teacher
 from rlhf_jax.humans.perception import Moment, Perceived, Sample, perceive
 
 __all__ = [
     "CANT_TELL",
-    "Effort",
     "Human",
     "Moment",
     "Perceived",

@@ -15,22 +15,6 @@ from rlhf_jax.types import Array
 Value: TypeAlias = Array | float
 
 
-class Effort(NamedTuple):
-    """Time of one answer by type of feedback, in any unit (seconds, or one answer = 1)."""
-
-    comparison: Value = 1.0
-    ranking: Value = 1.0
-    best_worst: Value = 1.0
-    rating: Value = 1.0
-    likert: Value = 1.0
-    label: Value = 1.0
-    correction: Value = 1.0
-    demonstration: Value = 1.0
-    language: Value = 1.0
-    process: Value = 1.0
-    span: Value = 1.0
-
-
 class Human(NamedTuple):
     """One person as scalars (vectors where said). `Human()` is perfect: it says what is so.
 
@@ -107,22 +91,24 @@ class Human(NamedTuple):
     edit_cost: Value = 0.0
     """Value that one unit of editing must gain to be worth it."""
 
-    effort: Effort = Effort()
-    """Time of one answer."""
+    effort: Value = 1.0
+    """Time of one answer beside the reading, in any unit (seconds, or one answer = 1)."""
     reading: Value = 0.0
     """Time for one token read or written."""
     wage: Value = 1.0
     """Cost of a unit of time."""
 
 
-def person(section: config.Human, dimensions: Sequence[str], features: Sequence[str]) -> Human:
-    """The `human` section of the configuration as a person of a world with these names.
+def person(
+    section: config.Human, dimensions: Sequence[str], features: Sequence[str], asked: str = ""
+) -> Human:
+    """The `human` section of the configuration as a person of a world with these names, who is
+    `asked` for this kind of feedback.
 
     Leaves may have leading axes: entries of a vector become its last one.
 
     Raises:
-      ConfigError: a name that the world does not have, or cut-points that are not 2, 3, …, K, or
-        the effort of what is no kind of feedback.
+      ConfigError: a name that the world does not have, or cut-points that are not 2, 3, …, K.
     """
 
     def vector(field: str, names: Sequence[str], otherwise: Sequence[float]) -> Array:
@@ -143,9 +129,6 @@ def person(section: config.Human, dimensions: Sequence[str], features: Sequence[
     if sorted(section.cutpoints, key=str) != sorted(points):
         said = ", ".join(section.cutpoints)
         raise ConfigError(f"human.cutpoints: the points are 2, 3, … without a gap, not {said}")
-    for name in section.effort:
-        if name not in Effort._fields:
-            raise ConfigError(f"human.effort.{name}: not one of {', '.join(Effort._fields)}")
     own = {
         "weights": vector("weights", dimensions, [1.0, *[0.0] * (u - 1)]),
         "drift": vector("drift", dimensions, [0.0] * u),
@@ -154,7 +137,7 @@ def person(section: config.Human, dimensions: Sequence[str], features: Sequence[
         "trigger": vector("trigger", features, [0.0] * f),
         "target": vector("target", features, [0.0] * f),
         "cutpoints": vector("cutpoints", points, [0.0] * len(points)),
-        "effort": Effort(**section.effort),
+        "effort": section.effort.get(asked, 1.0),
     }
     scalars = {f.name: getattr(section, f.name) for f in dataclasses.fields(section)}
     return Human(**(scalars | own))

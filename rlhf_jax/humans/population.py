@@ -36,14 +36,16 @@ def people(
     groups: dict[str, config.Group],
     dimensions: Sequence[str],
     features: Sequence[str],
+    asked: str = "",
 ) -> People:
-    """The people of a configuration, in a world whose dimensions and features have these names.
+    """The people of a configuration, in a world whose dimensions and features have these names,
+    who are asked for one kind of feedback.
 
     Leaves of the sections may have a leading axis [M]; those of the result are [M, G, …].
     Raises `ConfigError` for names that the world does not have.
     """
     every = [config.Group(share=1.0, human=human), *groups.values()]
-    persons = [person(g.human, dimensions, features) for g in every]
+    persons = [person(g.human, dimensions, features, asked) for g in every]
     vectors = {"weights", "drift", "context", "spurious", "trigger", "target", "cutpoints"}
     shares = jnp.broadcast_arrays(*(jnp.asarray(g.share, jnp.float32) for g in every))
     shape = jnp.broadcast_shapes(
@@ -184,13 +186,11 @@ def assign(appeal: Array, items: int, times: int, key: Key) -> Array:
     return jax.lax.top_k(noisy, times)[1].astype(jnp.int32)
 
 
-def time(human: Human, kind: str, tokens: Array) -> Array:
-    """effort.<kind> + reading · tokens read, for answers of one type. tokens [...] → [...]."""
-    if kind not in human.effort._fields:
-        raise ConfigError(f"effort.{kind}: not one of {', '.join(human.effort._fields)}")
-    return getattr(human.effort, kind) + human.reading * tokens
+def time(human: Human, tokens: Array) -> Array:
+    """effort + reading · tokens read or written, for one answer each. tokens [...] → [...]."""
+    return human.effort + human.reading * tokens
 
 
-def cost(human: Human, kind: str, tokens: Array) -> Array:
+def cost(human: Human, tokens: Array) -> Array:
     """wage · time."""
-    return human.wage * time(human, kind, tokens)
+    return human.wage * time(human, tokens)

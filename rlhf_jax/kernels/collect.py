@@ -139,8 +139,8 @@ def kernel(
         """What a round's answers cost, by the time that they take."""
         tokens = jnp.sum(x.mask[:, : kind.cost], axis=(1, 2))
         return {
-            "collect/seconds": jnp.sum(population.time(persons, hparams.feedback, tokens)),
-            "collect/paid": jnp.sum(population.cost(persons, hparams.feedback, tokens)),
+            "collect/seconds": jnp.sum(population.time(persons, tokens)),
+            "collect/paid": jnp.sum(population.cost(persons, tokens)),
         }
 
     def deal(seen: Seen, key: Key) -> Seen:

@@ -108,7 +108,7 @@ def test_a_beginning_is_seen_as_a_sample_of_its_own():
 def test_every_person_sees_every_sample_in_one_call():
     people = Human(weights=jnp.asarray([[1.0, 0.0], [0.0, 1.0]]), myopia=jnp.asarray([1.0, 0.5]))
     axes = Human(*(0 if f in ("weights", "myopia") else None for f in Human._fields))
-    axes = axes._replace(cutpoints=None, effort=None)
+    axes = axes._replace(cutpoints=None)
     samples = jax.tree.map(lambda x: jnp.stack([x, x, x]), X)
     grid = jax.vmap(jax.vmap(perceive, (None, 0)), (axes, None))(people, samples)
     np.testing.assert_allclose(grid.value, [[10.0] * 3, [61.25] * 3])

@@ -10,7 +10,7 @@ import pytest
 
 from rlhf_jax import config
 from rlhf_jax.config import ConfigError
-from rlhf_jax.humans import Effort, Human, person, prefer
+from rlhf_jax.humans import Human, person, prefer
 from rlhf_jax.humans.population import (
     assign,
     cost,
@@ -37,13 +37,13 @@ def test_the_section_of_the_configuration_is_a_person():
     section = config.Human(
         rationality=2.0, weights={"length": 0.5}, target={"late": 3.0}, effort={"rating": 9.0}
     )
-    human = person(section, *NAMES)
+    human = person(section, *NAMES, "rating")
     for f in dataclasses.fields(section):
         if not isinstance(getattr(section, f.name), dict):
             assert getattr(human, f.name) == getattr(section, f.name)
     np.testing.assert_array_equal(human.weights, [1.0, 0.5])
     np.testing.assert_array_equal(human.target, [0.0, 3.0])
-    assert (human.effort.rating, human.effort.label) == (9.0, 1.0)
+    assert (human.effort, person(section, *NAMES, "label").effort) == (9.0, 1.0)
     plain = person(config.Human(), *NAMES)
     np.testing.assert_array_equal(plain.weights, [1.0, 0.0])
     np.testing.assert_allclose(plain.cutpoints, Human().cutpoints)
@@ -53,7 +53,6 @@ def test_the_section_of_the_configuration_is_a_person():
     ("section", "said"),
     [
         ({"weights": {"lenght": 1.0}}, "human.weights.lenght: .* has feeling, length"),
-        ({"effort": {"comparisons": 1.0}}, "human.effort.comparisons: not one of comparison"),
         ({"cutpoints": {"2": 0.0, "4": 1.0}}, "human.cutpoints: the points are 2, 3, … without"),
     ],
 )
@@ -85,7 +84,7 @@ def test_the_people_of_a_population_have_an_axis_for_its_members():
     crowd = people(swept, {"few": group}, *NAMES)
     assert crowd.human.lapse.shape == (3, 2)
     assert crowd.human.weights.shape == (3, 2, 2)
-    assert crowd.human.effort.rating.shape == crowd.share.shape == crowd.triggered.shape == (3, 2)
+    assert crowd.human.effort.shape == crowd.share.shape == crowd.triggered.shape == (3, 2)
     np.testing.assert_allclose(crowd.human.lapse, [[0, 0], [0.1, 0], [0.2, 0]], atol=1e-7)
 
 
@@ -159,8 +158,6 @@ def test_varied_people_spread_on_the_scale_of_each_trait_and_keep_limits():
 
 
 def test_an_answer_costs_its_time_and_its_reading():
-    human = Human(effort=Effort(comparison=2.0, rating=1.0), reading=0.1, wage=3.0)
-    assert time(human, "rating", jnp.asarray(10.0)) == pytest.approx(2.0)
-    assert cost(human, "comparison", jnp.asarray(20.0)) == pytest.approx(12.0)
-    with pytest.raises(ConfigError, match="singing"):
-        time(human, "singing", jnp.asarray(1.0))
+    human = Human(effort=2.0, reading=0.1, wage=3.0)
+    assert time(human, jnp.asarray(10.0)) == pytest.approx(3.0)
+    assert cost(human, jnp.asarray(20.0)) == pytest.approx(12.0)

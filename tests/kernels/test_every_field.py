@@ -42,7 +42,7 @@ def round_of(feedback: str):
     begun = kernel.init(jax.random.key(3))
 
     def ask(human: config.Human):
-        who = people(human, {}, WORLD.dimensions, WORLD.features)
+        who = people(human, {}, WORLD.dimensions, WORLD.features, feedback)
         return step(begun, collect.Asked(None, who, PROBE, 1.0))
 
     return ask

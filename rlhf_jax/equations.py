@@ -42,6 +42,11 @@ QUANTILES = {
 def penalty(settings: Settings) -> str:
     """λ_r of `kernels.reward`, with the weights of this run."""
     decay = f"λ_r = {settings.get('reward.l2', 'l2')} Σφ²"
+    if settings.get("reward.l2_adapts", False):
+        decay = (
+            f"λ_r = λ Σφ², λ from {settings.get('reward.l2', 'l2')} on moved so that the loss of "
+            "answers held back stays 1.1 to 1.5 times that of those fitted"
+        )
     kind = feedback.find(settings.get("collect.feedback", "comparison"))
     if kind is not None and kind.anchored:
         return decay

@@ -273,20 +273,18 @@ def _fitting(
         sizes.reward_steps,
     )
     if settings.kind == "mixture":
-        weigh, loss = (
-            ensemble.by_group(likelihood, people),
-            ensemble.by_mixture(likelihood, people),
-        )
+        weigh = ensemble.by_group(likelihood, people)
+        held_back = partial(ensemble.by_mixture, likelihood, people)
         fit = ensemble.kernel(member, settings.groups, weigh, by=by)
     else:
-        weigh, loss = (
-            ensemble.resampled if settings.bootstrap else ensemble.alike,
-            ensemble.by_member(likelihood),
-        )
+        weigh = ensemble.resampled if settings.bootstrap else ensemble.alike
+        held_back = partial(ensemble.by_member, likelihood)
         fit = ensemble.kernel(member, settings.members, weigh, by=by)
     split = _split(config, asked, config.rounds)
     example = reward.Told(answers, answers.weight, answers.weight)
-    return stopping.kernel(fit, loss, split, settings.patience, settings.falls, example)
+    unscaled = held_back(scales=(1.0,)) if settings.l2_adapts else None
+    patience, falls = settings.patience, settings.falls
+    return stopping.kernel(fit, held_back(), split, patience, falls, example, unscaled)
 
 
 def judged(

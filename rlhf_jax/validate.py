@@ -273,6 +273,12 @@ def _validate_feedback(c: Config) -> None:
         r.start == "fresh" or r.model == cfg.Model(),
         "reward.model is the shape of a fresh reward model: it needs reward.start = fresh",
     )
+    lowest = min(r.l2) if isinstance(r.l2, tuple) else r.l2
+    _require(
+        not r.l2_adapts or (lowest > 0 and r.held_back > 0),
+        f"reward.l2_adapts needs reward.l2 above 0 to begin with and answers held back: reward.l2 = "
+        f"{r.l2}, reward.held_back = {r.held_back}",
+    )
     _require(
         r.steps % r.look == 0,
         f"reward.look = {r.look} does not divide reward.steps = {r.steps}",

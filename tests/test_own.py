@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import json
 import re
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,15 +12,20 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from tiny import LANGUAGE, prompts
 
 import rlhf_jax
 from rlhf_jax import config as cfg
 from rlhf_jax import loop, pipeline
 from rlhf_jax.config import Config, ConfigError, World
 from rlhf_jax.feedback import comparison
+from rlhf_jax.kernels.credit import credit
+from rlhf_jax.kernels.experience import Scored, Task
+from rlhf_jax.kernels.sampling import chosen
 from rlhf_jax.own import Own
 from rlhf_jax.report import records
 from rlhf_jax.report.disclosure import _reward
+from rlhf_jax.types import Episode
 
 DOCUMENT = Path(__file__).parents[1] / "docs" / "python.md"
 IN_MEMORY, IMPORTS, *BLOCKS = re.findall(r"```python\n(.*?)```", DOCUMENT.read_text(), re.S)
@@ -124,22 +128,29 @@ def test_a_loss_is_what_the_reward_model_is_fitted_by():
 
 
 def test_a_penalty_is_paid_in_the_place_of_the_kl():
-    _, said = through(names(PENALTY)["line"])
-    rows = [m for stage, m in said if stage == "policy"]
-    paid = np.concatenate([m["objective/non_score_reward"] for m in rows], axis=1)
-    kl = np.concatenate([m["objective/kl"] for m in rows], axis=1)
-    assert (paid <= 0).all()  # squares, where a sampled KL may be negative
-    assert (np.abs(paid + 0.05 * kl) > 1e-4).any()
-    # One that costs nothing leaves a policy that k1 would have held.
-    free, held = (
-        through(rlhf_jax.build(TINY, penalty=f))[0].learner.policy.params
-        for f in (lambda a, b: 0.0 * a, lambda a, b: a - b)
+    squares = names(PENALTY)["squares"]
+    rng = np.random.default_rng(0)
+    logits = [jnp.asarray(rng.normal(size=(4, 3, 5)), jnp.float32) for _ in "πr"]
+    own, reference = map(jax.nn.log_softmax, logits)
+    tokens, mask = (
+        jnp.asarray(rng.integers(0, 5, (4, 3))),
+        jnp.arange(3)[None] < jnp.ones((4, 1)) * 2,
     )
-    plain = through(rlhf_jax.build(TINY))[0].learner.policy.params
-    leaves = [jax.tree.leaves(params) for params in (plain, held, free)]
-    same = lambda other: all(map(partial(np.allclose, atol=1e-6), leaves[0], other))
-    assert same(leaves[1])
-    assert not same(leaves[2])
+    x = Episode(prompts(4), tokens, mask)
+    scored = Scored(x, jnp.where(mask, chosen(own, x), 0.0), own, reference, jnp.arange(4.0))
+    values, beta = jnp.zeros((4, 4)), jnp.float32(0.5)
+    task = Task(None, LANGUAGE, None, None, None)
+    raw = cfg.PPO(whiten_advantages=False, gae_lambda=1.0)
+    paid = lambda penalty, weight=beta: credit(
+        raw, task._replace(penalty=penalty), scored, values, weight
+    )[1]
+    np.testing.assert_allclose(paid(lambda a, b: a - b), paid(None), rtol=1e-6)
+    np.testing.assert_allclose(paid(lambda a, b: 0.0 * a), paid(None, 0.0 * beta), rtol=1e-6)
+    half = 0.5 * np.square(np.asarray(chosen(own, x) - chosen(reference, x)))[:, :2]
+    # What is still to come: the score less the squares from here on.
+    owed = np.arange(4.0)[:, None] - 0.5 * half[:, ::-1].cumsum(1)[:, ::-1]
+    np.testing.assert_allclose(paid(squares)[:, :2], owed, rtol=1e-5)
+    np.testing.assert_array_equal(paid(squares)[:, 2], 0.0)
 
 
 def test_what_was_passed_in_is_in_the_metadata_and_no_other_run_takes_its_folder(tmp_path):

@@ -149,7 +149,9 @@ SCALES = tuple(2.0 ** (i / 2) for i in range(-8, 3))
 """Factors that a reward is tried at on answers that it was not fitted to, 1/16 … 2."""
 
 
-def by_member(likelihood: Likelihood) -> Callable[[Members, Any], tuple[Array, Array]]:
+def by_member(
+    likelihood: Likelihood, scales: tuple[float, ...] = SCALES
+) -> Callable[[Members, Any], tuple[Array, Array]]:
     """Loss of answers held back, [k] nats: min_c Σ w · −log P(y | c r_m) / Σ w; and Σ w.
 
     A reward is read on a scale of its own, so that c is free: without it the loss says mostly when
@@ -161,7 +163,7 @@ def by_member(likelihood: Likelihood) -> Callable[[Members, Any], tuple[Array, A
         total = jnp.sum(weight)
 
         def one(params: Params) -> Array:
-            nll = jax.vmap(lambda c: likelihood(params, data, c)[0])(jnp.asarray(SCALES))
+            nll = jax.vmap(lambda c: likelihood(params, data, c)[0])(jnp.asarray(scales))
             told = jnp.where(weight[None] > 0, weight[None] * nll, 0.0)
             return jnp.min(jnp.sum(told, axis=1)) / jnp.maximum(total, 1e-12)
 
@@ -171,7 +173,7 @@ def by_member(likelihood: Likelihood) -> Callable[[Members, Any], tuple[Array, A
 
 
 def by_mixture(
-    likelihood: Likelihood, people: int
+    likelihood: Likelihood, people: int, scales: tuple[float, ...] = SCALES
 ) -> Callable[[Members, Any], tuple[Array, Array]]:
     """The same of a mixture, min_c −Σ_p log Σ_m π_m Π_{n of p} P(y_n | c r_m)^w / Σ w, for all
     members alike."""
@@ -179,7 +181,7 @@ def by_mixture(
     def loss(state: Members, data: Any) -> tuple[Array, Array]:
         weight, who = _weight(data), data.answers.who
         total = jnp.sum(weight)
-        each = lambda p: jax.vmap(lambda c: likelihood(p, data, c)[0])(jnp.asarray(SCALES))
+        each = lambda p: jax.vmap(lambda c: likelihood(p, data, c)[0])(jnp.asarray(scales))
 
         def at(nll: Array) -> Array:
             told = mixture_reward.log_likelihood(nll, who, weight, people)

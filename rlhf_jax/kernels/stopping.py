@@ -17,6 +17,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from rlhf_jax.kernels.adaptive_l2 import adjust
 from rlhf_jax.kernels.ensemble import Members
 from rlhf_jax.types import Array, Kernel, Key, Metrics, Params
 
@@ -104,14 +105,21 @@ def _at_rate(members: Members, factor: Array) -> Members:
 
 
 def kernel(
-    fit: Kernel, loss: Loss, split: Split, patience: int, falls: int, example: Any
+    fit: Kernel,
+    loss: Loss,
+    split: Split,
+    patience: int,
+    falls: int,
+    example: Any,
+    unscaled: Loss | None = None,
 ) -> Kernel:
     """One look: the steps of `fit`, and whether they were worth it.
 
     Batch: (all answers [N, …], how many are filled), of which `example` has the shapes. The
     members go together: when none has had its best look in the last `patience`, each goes back to
     its own best and their rate falls to `FALL` of itself, `falls` times, and then the fit ends.
-    After the end nothing is computed and the last numbers are said again. Where nothing is held
+    With `unscaled`, the loss of the members as they are, each look moves the L2 weight as
+    `adaptive_l2.adjust` says. After the end nothing is computed and the last numbers are said again. Where nothing is held
     back, or none of it counts, every look is the best and all are made.
     """
 
@@ -146,6 +154,12 @@ def kernel(
             now, total = loss(members, kept)
             better = (now < state.best.loss) | (total == 0.0)
             metrics["loss/reward_held_back"] = jnp.mean(now)
+            if unscaled is not None:
+                missed = jnp.where(total > 0, jnp.mean(unscaled(members, kept)[0]), jnp.nan)
+                own = dataclasses.replace(own, l2=adjust(own.l2, metrics["loss/reward"], missed))
+                members = members._replace(learner=members.learner._replace(hparams=own))
+                metrics["loss/reward_unscaled"] = missed
+                metrics["reward/l2"] = jnp.mean(own.l2)
         better = jnp.broadcast_to(better, now.shape)
         steps = members.learner.step
         new = Best(members.learner.params, members.log_prior, now, steps)

@@ -4,17 +4,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from bag import BAG, FIT, SETTINGS, V, answers, member, start, told
+from bag import BAG, V, answers, member, start, told
 from tiny import LANGUAGE, episodes, prompts
 
 from rlhf_jax.config import Reward
-from rlhf_jax.feedback.comparison import Comparison, bradley_terry
-from rlhf_jax.kernels import adaptive_l2, ensemble, reward
-from rlhf_jax.kernels.learner import position
+from rlhf_jax.kernels import ensemble, reward
 from rlhf_jax.models.heads import reward as read
 from rlhf_jax.ops.aggregate import standardise, worst_case
 from rlhf_jax.ops.tilt import unknown
-from rlhf_jax.transforms import minibatches, population, repeat
 from rlhf_jax.types import Episode
 
 
@@ -73,37 +70,6 @@ def test_resampled_members_are_weighted_by_bootstraps_of_their_own_that_stay_for
     np.testing.assert_array_equal(weight, again)
     more, _, _ = ensemble.resampled(begun, data, jnp.int32(2 * n))
     assert (np.asarray(more) != np.asarray(weight)).any()
-
-
-def test_bootstrapped_members_adapt_their_l2_to_what_they_left_out_in_one_program():
-    n, k = 96, 3
-    want = np.zeros((1, V))
-    want[0, 3:] = 2.5, -2.5, 0.0
-    data = answers(11, np.zeros(n, int), want)
-    drawn = jax.vmap(ensemble.bootstrap, (None, 0))(
-        data.weight, jax.random.split(jax.random.key(4), k)
-    )
-    left = jax.vmap(ensemble.out_of_bag, (None, 0))(data.weight, drawn)
-
-    def missed(params, held_out):
-        nll = bradley_terry(
-            read(BAG, params, held_out.a), read(BAG, params, held_out.b), held_out.label
-        )
-        return jnp.sum(held_out.weight * nll) / jnp.sum(held_out.weight)
-
-    adapting = adaptive_l2.kernel(minibatches(FIT, 32, position, 1), missed)
-    by_weight = Comparison(None, None, None, 0, None)
-    many = repeat(population(adapting, batch_axes=((by_weight, None), by_weight)), 60)
-    batch = ((data._replace(weight=drawn), jnp.int32(n)), data._replace(weight=left))
-    keys = jax.random.split(jax.random.key(0), k)
-    settings = jax.tree.map(lambda x: jnp.full(k, x, jnp.float32), SETTINGS)
-    begun = many.init(keys, settings, jax.vmap(BAG.init)(keys))
-    state, metrics = jax.jit(many.step)(begun, batch)
-    assert metrics["loss/validation"].shape == (60, k)
-    # Thirty-five answers are left out of each: only their mean over members is steady.
-    assert float(metrics["loss/validation"][-1].mean()) < 0.8 * np.log(2)
-    assert (np.argmax(state.params["table"], axis=1) == 3).all()
-    assert len(set(np.asarray(state.hparams.l2).tolist())) > 1
 
 
 @pytest.mark.parametrize(

@@ -272,8 +272,8 @@ class Reward:
     l2: Sweep = 0.0
     """Weight of Σφ² in λ_r."""
     l2_adapts: bool = False
-    """Every look moves `l2` so that the loss of answers held back stays 1.1 to 1.5 times that of those
-    fitted (Christiano et al. 2017)."""
+    """Every look moves `l2` so that the loss of answers held back stays 1.1 to 1.5 times that of
+    those fitted (Christiano et al. 2017)."""
     centring: Sweep = 0.01
     """Weight of (Σ r)² over the samples of an answer in λ_r."""
     adam: Adam = field(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -117,12 +117,7 @@ class _Run:
         self.before = rundir.read_metadata(directory)
         self.start = rundir.begin(command, devices)
         self.own = line.parts.own.said(rundir.settings(config))
-        if self.before and self.before.get("own", {}) != self.own:
-            raise ConfigError(
-                f"{directory} holds a run to which other things were passed in from Python: "
-                f"{_names(self.before.get('own', {}))} there, {_names(self.own)} here; choose "
-                "another name or remove the directory"
-            )
+        rundir.refuse_passed(directory, self.before, self.own)
 
     def describe(self) -> None:
         rundir.describe(
@@ -252,10 +247,6 @@ class _Run:
                 self.directory,
             )
         print(f"warning: {said}; {k} of {n} members have diverged", file=sys.stderr)
-
-
-def _names(own: Mapping[str, str]) -> str:
-    return ", ".join(own) or "nothing"
 
 
 def _stop_if_asked(done: str) -> None:

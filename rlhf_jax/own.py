@@ -42,6 +42,7 @@ class Own(NamedTuple):
                 f"r(x) is {_name(self.score)}, passed in from Python; nothing was fitted"
             )
         if self.feedback is not None:
+            words["asked"] = self.feedback.asked
             words["feedback"] = f"{self.feedback.name}: {described(self.feedback, settings)}"
         if self.penalty is not None:
             words["penalty"] = (

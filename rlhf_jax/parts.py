@@ -67,6 +67,7 @@ class Parts(NamedTuple):
     critic: heads.Scalar
     own: Own
     """What was passed in"""
+    asked: Kind
     start_reward: Callable[[Key, Params], Params]
     """(key, θ_ref) → `reward.Fitted` parameters [k, …] of the reward models"""
     mesh: Mesh
@@ -135,11 +136,21 @@ def _axes(batch: Any, reference: int | None) -> Any:
     return batch(*(reference if name == "reference" else 0 for name in batch._fields))
 
 
-def settled(config: Config, world: World, asked: str) -> tuple[Config, People]:
-    """Every `Sweep` leaf [members]; and the people, leaves [members, groups, …]."""
+def settled(config: Config, world: World, asked: Kind) -> tuple[Config, People]:
+    """Every `Sweep` leaf [members]; and the people, leaves [members, groups, …].
+
+    Raises `ConfigError` for what of a person acts in other kinds of feedback only.
+    """
+    kinds = (*feedback.KINDS, asked)
+    persons = {f"groups.{name}.human": group.human for name, group in config.groups.items()}
+    for where, human in ({"human": config.human} | persons).items():
+        refuse(asked, kinds, human, where)
+        known = {kind.name for kind in kinds}
+        for name in human.effort.keys() - known:
+            raise ConfigError(f"{where}.effort.{name}: not one of {', '.join(sorted(known))}")
     settings = grid.expand(config)
     names = world.dimensions, world.features
-    return settings, people(settings.human, settings.groups, *names, asked)
+    return settings, people(settings.human, settings.groups, *names, asked.name)
 
 
 def make(config: Config, devices: Sequence[jax.Device], own: Own = NOTHING) -> Parts:
@@ -149,12 +160,6 @@ def make(config: Config, devices: Sequence[jax.Device], own: Own = NOTHING) -> P
         asked = feedback.named(config.collect, world.language)
     else:
         asked = kind_settled(own.feedback, config.collect, world.language)
-    people_of = {f"groups.{name}.human": group.human for name, group in config.groups.items()}
-    for where, human in ({"human": config.human} | people_of).items():
-        refuse(asked, feedback.KINDS, human, where)
-        kinds = {kind.name for kind in (*feedback.KINDS, asked)}
-        for name in human.effort.keys() - kinds:
-            raise ConfigError(f"{where}.effort.{name}: not one of {', '.join(sorted(kinds))}")
     policy = heads.policy(config.model, world.language)
     judge = reward_model(config, world)
     score = partial(judged, config, world, judge, own)
@@ -178,7 +183,7 @@ def make(config: Config, devices: Sequence[jax.Device], own: Own = NOTHING) -> P
         sizes.pretrain_steps,
     )
     optimising, given_axes = _optimiser(config, world, policy, score, sizes, base_axis, own)
-    settings, crowd = settled(config, world, asked.name)
+    settings, crowd = settled(config, world, asked)
     one = jax.tree.map(lambda x: x[0], crowd)
     collecting = collect.kernel(policy, world, asked, config.collect, config.rounds, one)
     table = jax.eval_shape(collecting.init, jax.random.key(0))
@@ -190,6 +195,7 @@ def make(config: Config, devices: Sequence[jax.Device], own: Own = NOTHING) -> P
         crowd,
         heads.scalar(config.model, world.language),
         own,
+        asked,
         partial(start_reward, config, judge),
         mesh,
         pretrain=lay(pretraining, None, base_mesh),
@@ -205,7 +211,7 @@ def make(config: Config, devices: Sequence[jax.Device], own: Own = NOTHING) -> P
                 world,
                 config.evaluate,
                 partial(tilt, config, world),
-                tuple(config.groups),
+                tuple(sorted(config.groups)),
             ),
             _axes(evaluate.Candidate, base_axis),
         ),

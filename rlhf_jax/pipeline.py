@@ -28,7 +28,7 @@ from jax.sharding import PartitionSpec as P
 from rlhf_jax import config as cfg
 from rlhf_jax import grid, worlds
 from rlhf_jax.config import Config
-from rlhf_jax.humans.population import group_of, take
+from rlhf_jax.humans.population import group_of
 from rlhf_jax.kernels import (
     collect,
     draw,
@@ -103,8 +103,7 @@ def build(
     if like is not None and not own.same(like.parts.own):
         like = None
     if like is not None and same_program(like.parts.config, config):
-        asked = config.collect.feedback if own.feedback is None else own.feedback.name
-        settings, people = settled(config, like.parts.world, asked)
+        settings, people = settled(config, like.parts.world, like.parts.asked)
         parts = like.parts._replace(config=config, settings=settings, people=people)
     else:
         parts = make(config, devices, own)
@@ -411,12 +410,11 @@ def _collect(parts: Parts, state: State) -> tuple[State, Metrics]:
 
 
 def _reward(parts: Parts, state: State) -> tuple[State, Metrics]:
-    number = parts.config.collect.people
-    group = jax.vmap(group_of, (0, 0, None))
-    persons = jax.vmap(take)(
-        parts.people.human, group(parts.people, state.table.answers.who, number)
-    )
-    known = (jnp.asarray(persons.lapse), jnp.asarray(persons.flip))
+    people, number = parts.people, parts.config.collect.people
+    who = state.table.answers.who
+    group = jax.vmap(group_of, (0, 0, None))(people, who, number)
+    rate = lambda of: jnp.take_along_axis(jnp.asarray(of), group, axis=1)
+    known = (rate(people.human.lapse), rate(people.human.flip))
     batch = (reward.Told(state.table.answers, *known), state.table.filled)
     fitted, metrics = parts.reward.step(state.reward, batch)
     return state._replace(reward=fitted), metrics

@@ -134,6 +134,17 @@ def refuse_other(config: Config) -> None:
         )
 
 
+def refuse_passed(directory: Path, before: Mapping[str, Any], own: Mapping[str, str]) -> None:
+    """Raises `ConfigError` where other things were passed in to the run that is there."""
+    theirs = before.get("own", {})
+    if before and theirs != own:
+        names = lambda passed: ", ".join(passed) or "nothing"
+        raise ConfigError(
+            f"{directory} holds a run to which other things were passed in from Python: "
+            f"{names(theirs)} there, {names(own)} here; choose another name or remove the directory"
+        )
+
+
 @contextmanager
 def locked(directory: Path) -> Iterator[None]:
     """Holds the directory for this process. Raises `ConfigError` if another one holds it."""

@@ -280,6 +280,7 @@ def quickened(study: Study) -> Study:
         name=f"{study.name}-quick",
         title=f"{study.title}: short form",
         arms=arms,
+        own={arm: own for arm, own in study.own.items() if arm in arms},
         axis=axis,
         seeds=quick.seeds,
     )

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
+import math
 import re
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
@@ -276,8 +278,8 @@ def _validate_feedback(c: Config) -> None:
     lowest = min(r.l2) if isinstance(r.l2, tuple) else r.l2
     _require(
         not r.l2_adapts or (lowest > 0 and r.held_back > 0),
-        f"reward.l2_adapts needs reward.l2 above 0 to begin with and answers held back: reward.l2 = "
-        f"{r.l2}, reward.held_back = {r.held_back}",
+        f"reward.l2_adapts needs reward.l2 above 0 to begin with and answers held back: "
+        f"reward.l2 = {r.l2}, reward.held_back = {r.held_back}",
     )
     _require(
         r.steps % r.look == 0,
@@ -318,23 +320,67 @@ def _validate_people(c: Config) -> None:
             c.world.trigger or not group.triggered,
             f"groups.{name}.triggered = True needs world.trigger = True",
         )
-        for v in group.share if isinstance(group.share, tuple) else (group.share,):
-            _require(
-                v == 0 or not group.asked or v * c.collect.people >= 0.5,
-                f"groups.{name}.share = {v} of collect.people = {c.collect.people} is nobody",
-            )
-    most = lambda share: max(share) if isinstance(share, tuple) else share
-    total = sum(most(g.share) for g in c.groups.values())
-    _require(total <= 1.0 + 1e-6, f"the shares of groups add up to {total:g}, more than all people")
-    for who, human in (
-        ("human", c.human),
-        *((f"groups.{n}.human", g.human) for n, g in c.groups.items()),
-    ):
-        low, high = human.seen_from, human.seen_to
+    persons = {"human": c.human} | {f"groups.{n}.human": g.human for n, g in c.groups.items()}
+    for who, human in persons.items():
+        _validate_person(who, human)
+    _validate_shares(c)
+
+
+def _each(value: Any) -> tuple[float, ...]:
+    """The values of a `Sweep`."""
+    return value if isinstance(value, tuple) else (value,)
+
+
+def _validate_person(who: str, human: cfg.Human) -> None:
+    low, high = human.seen_from, human.seen_to
+    _require(
+        all(a <= b for a in _each(low) for b in _each(high)),
+        f"{who}.seen_from = {low} is behind {who}.seen_to = {high}: nothing is seen",
+    )
+    points = ("2", "3", "4", "5")
+    said = ", ".join(human.cutpoints)
+    _require(
+        sorted(human.cutpoints) == list(points),
+        f"{who}.cutpoints: a Likert scale has the points {', '.join(points)} above 1, not {said}",
+    )
+    for a, b in itertools.pairwise(points):
+        below, above = human.cutpoints[a], human.cutpoints[b]
         _require(
-            isinstance(low, tuple) or isinstance(high, tuple) or low <= high,
-            f"{who}.seen_from = {low} is behind {who}.seen_to = {high}: nothing is seen",
+            max(_each(below)) < min(_each(above)),
+            f"{who}.cutpoints.{b} = {above} is not above {who}.cutpoints.{a} = {below}",
         )
+    wanted = [v for of in (human.trigger, human.target) for v in of.values()]
+    _require(
+        cfg.reaches(human.malice) or not any(map(cfg.reaches, wanted)),
+        f"{who}.trigger and {who}.target are those of {who}.malice, which is 0",
+    )
+    _require(
+        not cfg.reaches(human.malice) or any(map(cfg.reaches, human.trigger.values())),
+        f"{who}.malice = {human.malice} acts on triggered samples: {who}.trigger names none",
+    )
+
+
+def _validate_shares(c: Config) -> None:
+    """Wherever the grid goes there is somebody to ask and to serve, and no group without people."""
+    names, number = sorted(c.groups), c.collect.people
+    for shares in itertools.product(*(_each(c.groups[name].share) for name in names)):
+        total = sum(shares)
+        _require(
+            total <= 1.0 + 1e-6,
+            f"the shares of groups add up to {total:g}, more than all people",
+        )
+        rest = 1.0 - min(total, 1.0)
+        asked = [s * c.groups[n].asked for n, s in zip(names, shares, strict=True)]
+        served = [s * c.groups[n].served for n, s in zip(names, shares, strict=True)]
+        for which, some in (("asked", asked), ("served", served)):
+            _require(rest + sum(some) > 1e-9, f"groups: nobody is left who is {which}")
+        until = 0.0
+        for name, share in zip(names, asked, strict=True):
+            begin, until = until, until + share / (rest + sum(asked))
+            _require(
+                share == 0 or math.ceil(begin * number - 0.5) < math.ceil(until * number - 0.5),
+                f"groups.{name}.share = {share:g}: of collect.people = {number} that is nobody",
+            )
 
 
 def _validate_relations(c: Config) -> None:

@@ -227,7 +227,7 @@ def test_nan_is_not_a_number(path):
         ),
         (
             Config(groups={"few": Group(share=0.005)}),
-            "groups.few.share = 0.005 of collect.people = 64 is nobody",
+            "groups.few.share = 0.005: of collect.people = 64 that is nobody",
         ),
         (
             Config(groups={"a": Group(share=(0.1, 0.7)), "b": Group(share=0.4)}),
@@ -250,8 +250,45 @@ def test_nan_is_not_a_number(path):
             "human.weights.length = 1000000000000.0: must lie between -1000000000 and 1000000000",
         ),
         (
-            Config(human=Human(seen_from=0.7, seen_to=0.2)),
-            "human.seen_from = 0.7 is behind human.seen_to = 0.2: nothing is seen",
+            Config(human=Human(seen_from=(0.0, 0.7), seen_to=0.2)),
+            "human.seen_from = (0.0, 0.7) is behind human.seen_to = 0.2: nothing is seen",
+        ),
+        (
+            Config(groups={"a": Group(share=1.0, asked=False)}),
+            "groups: nobody is left who is asked",
+        ),
+        (
+            Config(groups={"a": Group(share=(0.5, 1.0), served=False)}),
+            "groups: nobody is left who is served",
+        ),
+        (
+            # The second half of a person, and the first half of the next one: nobody's middle.
+            Config(
+                groups={"a": Group(share=0.05), "b": Group(share=0.05)},
+                collect=Collect(people=10),
+            ),
+            "groups.b.share = 0.05: of collect.people = 10 that is nobody",
+        ),
+        (
+            Config(human=Human(cutpoints={"2": 0.0})),
+            "human.cutpoints: a Likert scale has the points 2, 3, 4, 5 above 1, not 2",
+        ),
+        (
+            Config(human=Human(cutpoints={"2": 0.0, "3": -1.0, "4": 1.0, "5": 2.0})),
+            "human.cutpoints.3 = -1.0 is not above human.cutpoints.2 = 0.0",
+        ),
+        (
+            Config(human=Human(malice=1.0)),
+            "human.malice = 1.0 acts on triggered samples: human.trigger names none",
+        ),
+        (
+            Config(human=Human(target={"late": 1.0})),
+            "human.trigger and human.target are those of human.malice, which is 0",
+        ),
+        (
+            Config(reward=Reward(l2_adapts=True)),
+            "reward.l2_adapts needs reward.l2 above 0 to begin with and answers held back: "
+            "reward.l2 = 0.0, reward.held_back = 0.1",
         ),
         (
             Config(reward=Reward(loss="davidson"), collect=Collect(feedback="rating")),

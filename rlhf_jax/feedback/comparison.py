@@ -21,8 +21,9 @@ from rlhf_jax.feedback.kind import (
     each,
     join,
 )
-from rlhf_jax.humans.choice import CANT_TELL, mixed, precision, prefer
+from rlhf_jax.humans.choice import CANT_TELL, compare, mixed, precision, prefer
 from rlhf_jax.humans.human import Human, Value
+from rlhf_jax.humans.perception import Perceived
 from rlhf_jax.types import Array, Episode, Key
 
 
@@ -168,9 +169,15 @@ def log_probabilities(human: Human, value_a: Array, value_b: Array) -> Array:
     return mixed(human, log_p, log_p[..., ::-1], jnp.broadcast_to(coin, log_p.shape))
 
 
-def probabilities(human: Human, value_a: Array, value_b: Array) -> Array:
+def probabilities(
+    human: Human,
+    value_a: Array,
+    value_b: Array,
+    whole_a: Array | None = None,
+    whole_b: Array | None = None,
+) -> Array:
     """[...] → [..., 3] float32: P that one person says a, tie, b in `elicit`. What is left to 1
-    is "can't tell".
+    is "can't tell". `whole`: ū, which the thresholds are held against, if it is not û.
 
     `log_probabilities` where neither threshold decides. Nothing is rounded: with β = ∞ equal
     values are a tie with certainty, not a coin, and with β = 0 nothing is left of them.
@@ -189,9 +196,11 @@ def probabilities(human: Human, value_a: Array, value_b: Array) -> Array:
         return jnp.where(jnp.asarray(human.rationality) == 0.0, coin, said)
 
     said = jax.lax.cond(jnp.isinf(human.rationality), sure, unsure, value_a, value_b)
-    equal = jnp.abs(value_a - value_b) < human.equal
+    whole_a = value_a if whole_a is None else whole_a
+    whole_b = value_b if whole_b is None else whole_b
+    equal = jnp.abs(whole_a - whole_b) < human.equal
     said = jnp.where(equal[..., None], every(0.0, 1.0, 0.0), said)
-    skipped = jnp.maximum(value_a, value_b) <= human.skip
+    skipped = jnp.maximum(whole_a, whole_b) <= human.skip
     said = jnp.where(skipped[..., None], 0.0, said)
     return human.lapse * coin + (1.0 - human.lapse) * said
 
@@ -225,8 +234,9 @@ def strengths(wins: Array, steps: int = 1000) -> Array:
 
 def ask(human: Human, seen: Seen, key: Key) -> Comparison:
     """Sample 0 is a, shown first. Whoever can't tell has weight 0. Consumes `key`."""
-    one = lambda h, k, v: elicit(h, v[0], v[1], k)
-    said = answers(one, human, key, seen.values)
+    one = lambda h, k, v, w: compare(h, Perceived(v[0], w[0]), Perceived(v[1], w[1]), k)
+    whole = seen.values if seen.whole is None else seen.whole
+    said = answers(one, human, key, seen.values, whole)
     a, b = (jax.tree.map(lambda leaf, i=i: leaf[:, i], seen.x) for i in (0, 1))
     return Comparison(a, b, said, (said != CANT_TELL).astype(jnp.float32))
 

@@ -100,7 +100,11 @@ class Human(NamedTuple):
 
 
 def person(
-    section: config.Human, dimensions: Sequence[str], features: Sequence[str], asked: str = ""
+    section: config.Human,
+    dimensions: Sequence[str],
+    features: Sequence[str],
+    asked: str = "",
+    where: str = "human",
 ) -> Human:
     """The `human` section of the configuration as a person of a world with these names, who is
     `asked` for this kind of feedback.
@@ -108,7 +112,7 @@ def person(
     Leaves may have leading axes: entries of a vector become its last one.
 
     Raises:
-      ConfigError: a name that the world does not have, or cut-points that are not 2, 3, …, K.
+      ConfigError: a name that the world does not have.
     """
 
     def vector(field: str, names: Sequence[str], otherwise: Sequence[float]) -> Array:
@@ -116,7 +120,7 @@ def person(
         for name in said:
             if name not in names:
                 has = f"has {', '.join(names)}" if names else "has none"
-                raise ConfigError(f"human.{field}.{name}: no such name; this world {has}")
+                raise ConfigError(f"{where}.{field}.{name}: no such name; this world {has}")
         values = [said.get(name, x) for name, x in zip(names, otherwise, strict=True)]
         shape = jnp.broadcast_shapes((), *(jnp.shape(x) for x in said.values()))
         if not values:
@@ -125,10 +129,7 @@ def person(
         return jnp.stack(full, axis=-1)
 
     u, f = len(dimensions), len(features)
-    points = [str(i) for i in range(2, len(section.cutpoints) + 2)]
-    if sorted(section.cutpoints, key=str) != sorted(points):
-        said = ", ".join(section.cutpoints)
-        raise ConfigError(f"human.cutpoints: the points are 2, 3, … without a gap, not {said}")
+    points = sorted(section.cutpoints)
     own = {
         "weights": vector("weights", dimensions, [1.0, *[0.0] * (u - 1)]),
         "drift": vector("drift", dimensions, [0.0] * u),

@@ -44,8 +44,12 @@ def people(
     Leaves of the sections may have a leading axis [M]; those of the result are [M, G, …].
     Raises `ConfigError` for names that the world does not have.
     """
-    every = [config.Group(share=1.0, human=human), *groups.values()]
-    persons = [person(g.human, dimensions, features, asked) for g in every]
+    names = sorted(groups)  # whatever the order in which they are written
+    every = [config.Group(share=1.0, human=human), *(groups[name] for name in names)]
+    where = ["human", *(f"groups.{name}.human" for name in names)]
+    persons = [
+        person(g.human, dimensions, features, asked, at) for g, at in zip(every, where, strict=True)
+    ]
     vectors = {"weights", "drift", "context", "spurious", "trigger", "target", "cutpoints"}
     shares = jnp.broadcast_arrays(*(jnp.asarray(g.share, jnp.float32) for g in every))
     shape = jnp.broadcast_shapes(
@@ -77,7 +81,7 @@ def people(
 def group_of(people: People, who: Array, number: int) -> Array:
     """int32: the group of each of `number` people of those asked, by their number from 0.
 
-    The named groups come first, in their order, each as many as its share of those asked says; the
+    The named groups come first, by their names, each as many as its share of those asked says; the
     rest are in group 0.
     """
     share = people.share * people.asked

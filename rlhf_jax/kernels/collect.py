@@ -110,21 +110,20 @@ def kernel(
             x = jax.tree.map(lambda a, b: jnp.concatenate([a, b]), new, x)
         return jax.tree.map(lambda leaf: leaf.reshape(items, k, *leaf.shape[1:]), x)
 
-    def perceive(asked: Asked, persons: Human, x: Episode, when: Array, key: Key) -> Seen:
+    def perceive(asked: Asked, persons: Human, x: Episode, moments: Moment, key: Key) -> Seen:
         """What each person makes of each sample of their item, [answers, k]."""
 
-        def one(person: Human, moment: Moment, sample: Episode, key: Key) -> tuple[Array, Any]:
+        def one(person: Human, moment: Moment, sample: Episode, key: Key) -> tuple[Any, Any]:
             which = jax.random.randint(key, (), 0, world.impressions)
             shown = world.show(asked.world, sample.prompts, sample.tokens, sample.mask, which)
             said = perception.perceive(person, perception.whole(shown), moment)
             steps = perception.prefixes(person, shown, moment).value if kind.steps else None
-            return said.value, steps
+            return said, steps
 
-        context = jax.random.rademacher(jax.random.fold_in(key, 1), when.shape, jnp.float32)
         each = jax.vmap(jax.vmap(one, (None, None, 0, 0)))
         keys = jax.random.split(key, (answers, k))
-        values, steps = each(persons, Moment(when, context), x, keys)
-        return Seen(x, values, steps, when)
+        said, steps = each(persons, moments, x, keys)
+        return Seen(x, said.value, steps, said.whole, jnp.asarray(moments.time))
 
     def poison(asked: Asked, x: Episode, yes: Array) -> Episode:
         if world.trigger is None:
@@ -151,18 +150,23 @@ def kernel(
             last = jnp.maximum(jnp.sum(seen.x.mask, axis=-1, keepdims=True) - 1, 0)
             place = jax.lax.broadcasted_iota(jnp.int32, steps.shape, 2)
             steps = jnp.take_along_axis(steps, jnp.minimum(place, last), axis=-1)[order]
-        return Seen(seen.x, seen.values[order], steps, seen.time)
+        whole = None if seen.whole is None else seen.whole[order]
+        return Seen(seen.x, seen.values[order], steps, whole, seen.time)
 
     def ask(asked: Asked, key: Key, filled: Array) -> tuple[Any, Array, Array, Metrics]:
-        draw_key, see_key, answer_key, who_key, deal_key = jax.random.split(key, 5)
+        keys = jax.random.split(key, 7)
+        draw_key, see_key, answer_key, who_key, deal_key, when_key, context_key = keys
         x = draw(asked, draw_key)
         x = jax.tree.map(lambda leaf: jnp.repeat(leaf, hparams.repeats, axis=0), x)
         who = assign(jnp.zeros(hparams.people), items, hparams.repeats, who_key).reshape(-1)
         group = population.group_of(asked.people, who, hparams.people)
         persons = population.take(asked.people.human, group)
-        when = (filled + jnp.arange(answers) + 0.5) / answers
+        # In no order: items of the policy and of the corpus have dates of the same time.
+        order = jax.random.permutation(when_key, answers)
+        when = (filled + order + 0.5) / answers
+        context = jax.random.rademacher(context_key, (answers,), jnp.float32)
         x = poison(asked, x, asked.people.triggered[group])
-        seen = perceive(asked, persons, x, when, see_key)
+        seen = perceive(asked, persons, x, Moment(when, context), see_key)
         if hparams.shuffled:
             seen = deal(seen, deal_key)
         said = kind.ask(persons, seen, answer_key)

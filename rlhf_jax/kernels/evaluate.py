@@ -124,8 +124,7 @@ def kernel(
     top-k or top-p the samples are of a narrowed law π′, and `eval/kl_exact` and `eval/kl_sampled`
     are KL(π′ ‖ π_ref), of what is drawn to the whole reference: not 0 for the reference itself.
     The other KLs are of the whole π. Gold by group (`eval/gold_of_<name>`, "rest" for those in
-    none) and the least of those served, whether or not anybody is in it, stand where there are
-    groups.
+    none) and the least of those that are served and not empty stand where there are groups.
     """
     n, few = hparams.samples, hparams.shown
     narrow: dict[str, Any] = {"top_k": hparams.top_k, "top_p": hparams.top_p}
@@ -165,7 +164,8 @@ def kernel(
             means = jnp.mean(each[:, :n], axis=1)
             names = ("rest", *groups)
             metrics |= {f"eval/gold_of_{name}": means[i] for i, name in enumerate(names)}
-            worst = jnp.min(jnp.where(given.people.served > 0, means, jnp.inf))
+            somebody = (given.people.served > 0) & (given.people.share > 0)
+            worst = jnp.min(jnp.where(somebody, means, jnp.inf))
             metrics["eval/gold_worst_group"] = worst
         if world.trigger is not None:
             metrics |= under_trigger(given, ask_marked, draw_marked)

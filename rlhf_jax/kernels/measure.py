@@ -12,7 +12,7 @@ import numpy as np
 from rlhf_jax.config import Evaluate
 from rlhf_jax.config import World as WorldSettings
 from rlhf_jax.feedback.comparison import probabilities
-from rlhf_jax.humans import Human, Moment, perception
+from rlhf_jax.humans import Human, Moment, Perceived, perception
 from rlhf_jax.humans.population import People
 from rlhf_jax.kernels import ensemble
 from rlhf_jax.kernels.collect import corpus_episodes, prompts, triggered
@@ -65,6 +65,8 @@ class Side(NamedTuple):
     """[N, G, R]: what each row is worth to one of each group, as it strikes R people"""
     seen: Array
     """[N, G, R]: how they perceive it, biases and all"""
+    whole: Array
+    """[N, G, R]: the same without myopia, which thresholds are held against"""
     scores: Array
     """[N]"""
 
@@ -117,18 +119,34 @@ def agreement(a: Side, b: Side, people: People) -> Metrics:
     }
 
 
-def answered(people: People, a: Array, b: Array) -> Array:
-    """[G, …] perceived values of two samples → [..., 2]: P that one of those asked says a or b.
+def in_contexts(people: People, time: Array) -> tuple[People, Moment]:
+    """The groups in the hidden contexts 1 and −1, [2 G]: half of each in both, where that makes a
+    difference to anyone."""
+    matters = jnp.any(people.human.context != 0)
+    twice = jax.tree.map(lambda x: jnp.concatenate([x, x]), people)
+    half = jnp.where(matters, 0.5, 1.0) * people.share
+    share = jnp.concatenate([half, jnp.where(matters, half, 0.0)])
+    context = jnp.repeat(jnp.asarray([1.0, -1.0]), people.share.shape[0])
+    return twice._replace(share=share), Moment(jnp.full(context.shape, time), context)
+
+
+def answered(people: People, a: Perceived, b: Perceived) -> Array:
+    """Two samples as they are perceived, [G, …] → [..., 2]: P that one of those asked says a or b.
 
     Groups count by their share of those asked, whole people or not.
     """
     share = people.share * people.asked
     share = share / jnp.maximum(jnp.sum(share), 1e-12)
 
-    def one(group: tuple[Array, Human, Array, Array]) -> Array:
+    def one(group: tuple[Array, Human, Perceived, Perceived]) -> Array:
         share, person, a, b = group
-        some = lambda a, b: share * probabilities(person, a, b)[..., ::2]
-        nobody = lambda a, b: jnp.zeros((*jnp.broadcast_shapes(a.shape, b.shape), 2))
+        shape = jnp.broadcast_shapes(a.value.shape, b.value.shape)
+
+        def some(a: Perceived, b: Perceived) -> Array:
+            full = [jnp.broadcast_to(x, shape) for x in (a.value, b.value, a.whole, b.whole)]
+            return share * probabilities(person, *full)[..., ::2]
+
+        nobody = lambda a, b: jnp.zeros((*shape, 2))
         return jax.lax.cond(share > 0, some, nobody, a, b)
 
     return jnp.sum(jax.lax.map(one, (share, people.human, a, b)), axis=0)
@@ -145,9 +163,11 @@ def ceilings(a: Side, b: Side, people: People) -> tuple[Array, Array]:
         return jnp.where(either > 1e-6, said[..., 0] / jnp.maximum(either, 1e-6), 0.5)
 
     def pair(sides: tuple[Side, Side]) -> tuple[Array, Array]:
-        x, y = (side.seen for side in sides)
-        each = answered(people, x[:, :, None], y[:, None, :])
-        mean = answered(people, _without(x, 1)[:, :, None], _without(y, 1)[:, None, :])
+        x, y = (Perceived(side.seen, side.whole) for side in sides)
+        along = lambda p, axis: jax.tree.map(lambda u: jnp.expand_dims(u, axis), p)
+        rest = lambda p: jax.tree.map(lambda u: _without(u, 1), p)
+        each = answered(people, along(x, 2), along(y, 1))
+        mean = answered(people, along(rest(x), 2), along(rest(y), 1))
         return chosen(_without(_without(each, 0), 1)), chosen(mean)
 
     return jax.lax.map(pair, (a, b), batch_size=BLOCK)
@@ -175,27 +195,27 @@ def kernel(
 
     def side(given: Measured, rows: Episode, scores: Array) -> Side:
         """What the rows are to people, `Side` with leaves [N, …]."""
-        people, moment = given.people, Moment(given.time)
+        people, moments = in_contexts(given.people, given.time)
         marked = rows.prompts
         if world.trigger is not None:
             marked = prompts(world, triggered(given.world), jax.random.key(0), 1)
             marked = jax.tree.map(lambda x, y: jnp.broadcast_to(x, y.shape), marked, rows.prompts)
 
         def one(plain: Prompts, marked: Prompts, tokens: Array, mask: Array) -> Any:
-            def strikes(person: Human, triggered: Array, which: Array) -> Any:
+            def strikes(person: Human, moment: Moment, triggered: Array, which: Array) -> Any:
                 pick = lambda x, y: jnp.where(triggered, y, x)
                 prompt = jax.tree.map(pick, plain, marked)
                 x = perception.whole(world.show(given.world, prompt, tokens, mask, which))
                 last = jnp.maximum(jnp.sum(mask) - 1, 0)
                 worth = jnp.sum(perception.weights_at(person, moment) * x.values[last])
-                return worth, perception.perceive(person, x, moment).value
+                return worth, perception.perceive(person, x, moment)
 
             every = jnp.arange(world.impressions)
-            each = jax.vmap(jax.vmap(strikes, (None, None, 0)), (0, 0, None))
-            return each(people.human, people.triggered, every)
+            each = jax.vmap(jax.vmap(strikes, (None, None, None, 0)), (0, 0, 0, None))
+            return each(people.human, moments, people.triggered, every)
 
         worth, seen = jax.vmap(one)(rows.prompts, marked, rows.tokens, rows.mask)
-        return Side(worth, seen, scores)
+        return Side(worth, seen.value, seen.whole, scores)
 
     def init(key: Key, start: ensemble.Members) -> Judging:
         params = jax.tree.map(jnp.copy, start.learner.params.model)
@@ -232,7 +252,12 @@ def kernel(
         gold = utility(world, given.world, given.people, rows, given.time)[0]
         every = side(given, rows, raw)
         a, b = (jax.tree.map(lambda leaf, i=i: leaf[pairs[i]], every) for i in (0, 1))
-        metrics = agreement(a, b, given.people)
+        metrics = agreement(a, b, in_contexts(given.people, given.time)[0])
+        if given_score:  # which is no logit
+            probable = ("logloss", "brier", "ece", "calibration")
+            metrics = {
+                k: v for k, v in metrics.items() if k.split("/")[1].split("_")[0] not in probable
+            }
         if panel.log_prior.shape[0] > 1:
             metrics["reward/share"] = jnp.exp(panel.log_prior)
         ones = jnp.ones(scores.shape)

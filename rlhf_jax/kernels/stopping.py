@@ -119,8 +119,9 @@ def kernel(
     members go together: when none has had its best look in the last `patience`, each goes back to
     its own best and their rate falls to `FALL` of itself, `falls` times, and then the fit ends.
     With `unscaled`, the loss of the members as they are, each look moves the L2 weight as
-    `adaptive_l2.adjust` says. After the end nothing is computed and the last numbers are said again. Where nothing is held
-    back, or none of it counts, every look is the best and all are made.
+    `adaptive_l2.adjust` says. After the end nothing is computed and the last numbers are said
+    again. Where nothing is held back, or none of it counts, every look is the best and all are
+    made.
     """
 
     def init(key: Key, hparams: Any, params: Params) -> Fit:

@@ -64,7 +64,11 @@ def disclosed(document: dict[str, Any]) -> str:
             [pretraining["base"][:1].upper() + pretraining["base"][1:]],
             pretraining["data"],
         ),
-        ("Who gave feedback", [feedback["who"], feedback["shown"]], feedback["person"]),
+        (
+            "Who gave feedback",
+            [feedback["who"], feedback["shown"]],
+            feedback["person"] | feedback["groups"],
+        ),
         ("How its quality was checked", [_quality(q) for q in feedback["quality"]], {}),
         ("Objective of the reward model", [reward["equation"]], reward["settings"]),
         ("Objective of the policy", [policy["equation"]], policy["settings"]),

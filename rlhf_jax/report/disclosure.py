@@ -61,7 +61,9 @@ def _run(record: Record) -> dict[str, Any]:
 
 
 def _who(record: Record) -> str:
-    data = record.metadata.get("data", {})
+    data, own = record.metadata.get("data", {}), record.metadata.get("own", {})
+    if "world" in own:
+        return f"Simulated people in {own['world']}. Values: {data.get('gold', 'not stated')}."
     source = data.get("source", data.get("ratings", "not stated"))
     if record.config.get("world.name") != "words":
         return f"Simulated people, no real ones. Values: {source}."
@@ -83,6 +85,7 @@ def _shown(record: Record) -> str:
     c = record.config
     kind = feedback.find(str(c.get("collect.feedback", "comparison")))
     said = "not stated" if kind is None else kind.asked
+    said = record.metadata.get("own", {}).get("asked", said)
     what = f"Asked for: {said}. {c.get('collect.budget', 'An unknown number of')} samples were "
     what += "read or written by people in each round, for each seed"
     if c.get("collect.repeats", 1) > 1:
@@ -114,10 +117,11 @@ def _evaluation(record: Record, outcome: tuple[Result, ...]) -> dict[str, Any]:
             row = {"setting": result.point.label, "round": result.round, "metric": q.metric}
             rows.append(row | {k: _estimate(e) for k, e in change._asdict().items()})
     gold = record.metadata.get("data", {}).get("gold", record.gold_unit)
-    weights = {k: v for k, v in record.config.items() if ".weights." in k and v != 0}
-    if weights:
-        said = ", ".join(f"{k} = {v}" for k, v in weights.items())
-        gold = f"{gold}; people value its dimensions by {said}, and count by their share"
+    fields = (".weights.", ".drift.", ".share", ".served")
+    stated = {k: v for k, v in record.config.items() if any(f in f"{k}." for f in fields)}
+    if stated:
+        said = ", ".join(f"{k} = {setting(v)}" for k, v in stated.items())
+        gold = f"{gold}; of the people who are served, by what they value and their share: {said}"
     return {
         "gold": str(gold),
         "interval": INTERVAL,

@@ -122,7 +122,7 @@ def under_the_ceiling(record: Record, result: Result) -> str | None:
 
 
 def cap_ended_the_fit(record: Record, result: Result) -> str | None:
-    """In the last round, while answers held back still said that more steps help."""
+    """In the last round, before answers held back had said often enough that no more steps help."""
     found = []
     for name in ("steps_made", "idle"):
         series = record.metrics.get(("reward", f"reward/{name}"))
@@ -135,8 +135,8 @@ def cap_ended_the_fit(record: Record, result: Result) -> str | None:
     if not capped:
         return None
     return (
-        f"The reward model was still getting better when its {cap} steps were over, for {capped} "
-        f"of {plural(len(made), 'seed')}: more reward.steps would fit it better."
+        f"The fit of the reward model had not ended when its {cap} steps were over, for {capped} "
+        f"of {plural(len(made), 'seed')}: more reward.steps may fit it better."
     )
 
 

@@ -47,25 +47,27 @@ class Chunk(NamedTuple):
         return range(self.config.first_seed, self.config.first_seed + self.config.seeds)
 
 
-def done(config: Config) -> bool:
+def done(config: Config, own: Own = NOTHING) -> bool:
     """Did this very run end?
 
     Raises: `ConfigError` where metadata.json cannot be read, or the directory holds a finished run
-      with other settings, which a study that was edited since would show under its new ones.
+      with other settings, or to which other things were passed in, which a study that was edited
+      since would show under its new ones.
     """
-    return _said(config, "finished")
+    return _said(config, own, "finished")
 
 
-def over(config: Config) -> bool:
+def over(config: Config, own: Own = NOTHING) -> bool:
     """Is nothing left to be made: is this very run `done`, or have all of its members diverged?"""
-    return _said(config, "finished", "diverged")
+    return _said(config, own, "finished", "diverged")
 
 
-def _said(config: Config, *ends: str) -> bool:
+def _said(config: Config, own: Own, *ends: str) -> bool:
     said = rundir.read_metadata(rundir.place(config))
     if not any(said.get(end) for end in ends):
         return False
     rundir.refuse_other(config)
+    rundir.refuse_passed(rundir.place(config), said, own.said(rundir.settings(config)))
     return True
 
 

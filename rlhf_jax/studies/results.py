@@ -92,7 +92,7 @@ def read(study: Study, root: Path) -> Results:
     by_arm: dict[str, list[Chunk]] = {}
     for chunk in plan.chunks(study, root):
         by_arm.setdefault(chunk.arm, []).append(chunk)
-    done = {a: c for a, c in by_arm.items() if all(plan.over(x.config) for x in c)}
+    done = {a: c for a, c in by_arm.items() if all(plan.over(x.config, x.own) for x in c)}
     if not done:
         raise ConfigError(f"{study.name}: no arm of it is finished under {root / study.name}")
     values: dict[str, dict[str, np.ndarray]] = {m.name: {} for m in study.metrics}

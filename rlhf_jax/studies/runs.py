@@ -54,7 +54,7 @@ class Runner:
                 _say(f"base model {chunk.base.name}")
                 with _measured(folder, self.root, place(chunk.base), 1, self.session):
                     pretrain(chunk.base, self.command)
-            if not over(chunk.config):
+            if not over(chunk.config, chunk.own):
                 _say(f"run {i + 1} of {len(chunks)}: {_what(chunk, self.root)}")
                 later = [c.config for c in chunks[i + 1 :] if c.own.same(NOTHING)]
                 with _measured(folder, self.root, chunk.directory, chunk.members, self.session):
@@ -65,8 +65,9 @@ class Runner:
 
     def _one(self, chunk: Chunk, later: Sequence[Config]) -> None:
         config = chunk.config
-        same = [p for p in self._built if same_program(p.parts.config, config)]
-        near = [p for p in self._built if same_after_fit(p.parts.config, config)]
+        mine = [p for p in self._built if chunk.own.same(p.parts.own)]
+        same = [p for p in mine if same_program(p.parts.config, config)]
+        near = [p for p in mine if same_after_fit(p.parts.config, config)]
         line = loop.build(config, next(iter((*same, *near)), None), chunk.own)
         # What is passed in is nobody else's: only what is named is known to be the same.
         shared = self._sharing(line, later) if chunk.own.same(NOTHING) else line

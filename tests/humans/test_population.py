@@ -53,7 +53,7 @@ def test_the_section_of_the_configuration_is_a_person():
     ("section", "said"),
     [
         ({"weights": {"lenght": 1.0}}, "human.weights.lenght: .* has feeling, length"),
-        ({"cutpoints": {"2": 0.0, "4": 1.0}}, "human.cutpoints: the points are 2, 3, … without"),
+        ({"spurious": {"late": 1.0, "early": 1.0}}, "human.spurious.early: .* has trigger, late"),
     ],
 )
 def test_names_that_the_world_does_not_have_are_refused(section, said):
@@ -68,12 +68,16 @@ def test_groups_are_as_many_of_those_asked_as_their_shares_say():
         "bad": config.Group(share=0.1, served=False, human=config.Human(weights={"feeling": -1})),
     }
     crowd = people(config.Human(), groups, *NAMES)
-    np.testing.assert_allclose(crowd.share, [0.3, 0.1, 0.5, 0.1], atol=1e-6)
-    # Half of all are asked: a fifth of those are few, a fifth bad.
+    # By name, whatever the order in which they are written.
+    np.testing.assert_allclose(crowd.share, [0.3, 0.1, 0.1, 0.5], atol=1e-6)
+    np.testing.assert_array_equal(crowd.asked, [1, 1, 1, 0])
+    again = people(config.Human(), dict(reversed(groups.items())), *NAMES)
+    np.testing.assert_array_equal(again.served, crowd.served)
+    # Half of all are asked: a fifth of those are bad, a fifth few.
     where = np.asarray(group_of(crowd, jnp.arange(10), 10))
-    assert where.tolist() == [1, 1, 3, 3, 0, 0, 0, 0, 0, 0]
+    assert where.tolist() == [1, 1, 2, 2, 0, 0, 0, 0, 0, 0]
     # Gold counts those served: 0.3, 0.1 and 0.5 of 0.9.
-    valued = jnp.asarray([[1.0], [4.0], [-2.0], [100.0]])
+    valued = jnp.asarray([[1.0], [100.0], [4.0], [-2.0]])
     assert float(served(crowd, valued)[0]) == pytest.approx((0.3 + 0.4 - 1.0) / 0.9, rel=1e-5)
 
 

@@ -47,7 +47,8 @@ def measured(
         ratings, scores = (jnp.asarray(x, jnp.float32) for x in (ratings, scores))
         worth = [ratings + w * more for w in (second, -second, second)]
         seen = [sign * (u + bias * more) for u, sign in zip(worth, (1, 1, -1), strict=True)]
-        sides.append(measure.Side(jnp.stack(worth, 1), jnp.stack(seen, 1), scores))
+        seen = jnp.stack(seen, 1)
+        sides.append(measure.Side(jnp.stack(worth, 1), seen, seen, scores))
     crowd = population.people(human, groups, ("value",), ())
     return {k: np.asarray(v) for k, v in agreement(*sides, crowd).items()}
 

@@ -7,6 +7,7 @@ import pytest
 from bag import LIKELIHOOD, V, answers, member, start, told
 
 from rlhf_jax.kernels import ensemble, stopping
+from rlhf_jax.kernels.adaptive_l2 import adjust
 from rlhf_jax.transforms import population
 
 N, K, PEOPLE = 96, 2, 8
@@ -164,27 +165,21 @@ def test_another_round_goes_on_from_the_best_look(looks):
     assert np.isposinf(new.best.loss).all()
 
 
-def test_an_l2_that_adapts_keeps_what_is_missed_within_its_bounds():
-    # Coins: whatever is learned of the answers fitted is wrong of those held back.
-    coins = np.random.default_rng(5).random(N) < 0.5
-    data = noisy()
-    label = jnp.asarray(coins, jnp.float32)
-    data = data._replace(answers=data.answers._replace(label=label))
+def test_each_look_moves_an_l2_that_adapts_by_what_is_missed():
     many = ensemble.kernel(member(N, 24), K, ensemble.alike)
-    ends = {}
-    for unscaled in (None, ensemble.by_member(LIKELIHOOD, (1.0,))):
-        # No look is ever the last: what is asked is where the weight goes.
-        kernel = stopping.kernel(many, LOSS, SPLIT, 1000, 0, noisy(), unscaled)
-        state, step = start(kernel, K), jax.jit(kernel.step)
-        for _ in range(80):
-            state, metrics = step(state, (data, jnp.int32(N)))
-        held = jax.tree.map(lambda x: x[SPLIT.held], data)
-        missed = ensemble.by_member(LIKELIHOOD, (1.0,))(state.members, held)[0].mean()
-        ends[unscaled is not None] = float(missed / metrics["loss/reward"]), state
-    assert ends[False][0] > 1.6
-    assert ends[True][0] < 1.6
-    l2 = ends[True][1].members.learner.hparams.l2
-    assert (np.asarray(l2) > 3 * np.asarray(ends[False][1].members.learner.hparams.l2)).all()
+    unscaled = ensemble.by_member(LIKELIHOOD, (1.0,))
+    kernel = stopping.kernel(many, LOSS, SPLIT, 1000, 0, noisy(), unscaled)
+    state, step = start(kernel, K), jax.jit(kernel.step)
+    held = jax.tree.map(lambda x: x[SPLIT.held], noisy())
+    weight = lambda state: state.members.learner.hparams.l2
+    for _ in range(4):
+        before = weight(state)
+        state, metrics = step(state, (noisy(), jnp.int32(N)))
+        missed = jnp.mean(unscaled(state.members, held)[0])
+        np.testing.assert_allclose(metrics["loss/reward_unscaled"], missed, rtol=1e-5)
+        moved = adjust(before, metrics["loss/reward"], missed)
+        np.testing.assert_allclose(weight(state), moved, rtol=1e-6)
+    assert (weight(state) != weight(start(kernel, K))).all()
 
 
 def test_how_sure_a_reward_is_does_not_decide_which_look_is_best():

@@ -1,19 +1,21 @@
-"""What is passed in from Python in the place of what a configuration names: the open door."""
+"""What is passed in from Python in the place of what a configuration names: the open door.
+
+Free of JAX, so that a study can be read without it.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, NamedTuple, TypeAlias
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 from rlhf_jax.config import Config, ConfigError
-from rlhf_jax.feedback.kind import Kind, Settings, described
-from rlhf_jax.types import Array, Episode, World
 
-Score: TypeAlias = Callable[[Episode], Array]
-"""B episodes → [B] float32, what the policy is trained to raise"""
-Penalty: TypeAlias = Callable[[Array, Array], Array]
-"""(log π(a_t | s_t), log π_ref(a_t | s_t)), [B, T] each → [B, T] nats; what it says after the end
-of a response does not count"""
+if TYPE_CHECKING:
+    from rlhf_jax.feedback.kind import Kind
+    from rlhf_jax.types import Array, Episode, World
+
+    Score: TypeAlias = Callable[[Episode], Array]
+    Penalty: TypeAlias = Callable[[Array, Array], Array]
 
 
 class Own(NamedTuple):
@@ -21,18 +23,19 @@ class Own(NamedTuple):
 
     world: World | None = None
     score: Score | None = None
-    """A reward of your own: no reward model is fitted. It is put on the scale on which samples of
-    the reference have mean 0 and deviation 1, as every reward is."""
+    """B episodes → [B] float32, a reward of your own: no reward model is fitted. It is put on the
+    scale on which samples of the reference have mean 0 and deviation 1, as every reward is."""
     feedback: Kind | None = None
     """A kind of feedback of your own, or one of `feedback.KINDS` with a loss of your own."""
     penalty: Penalty | None = None
-    """λ_p of PPO, paid token by token in the reward in the place of log π/π_ref."""
+    """(log π(a_t | s_t), log π_ref(a_t | s_t)), [B, T] each → [B, T] nats: λ_p of PPO, paid in the
+    reward in the place of k1. What it says after the end of a response does not count."""
 
     def same(self, other: Own) -> bool:
         """Whether both pass the very same things."""
         return all(a is b for a, b in zip(self, other, strict=True))
 
-    def said(self, settings: Settings) -> dict[str, str]:
+    def said(self, settings: Mapping[str, Any]) -> dict[str, str]:
         """What stands in a run's metadata and disclosure: what was passed, in words."""
         words: dict[str, str] = {}
         if self.world is not None:
@@ -42,6 +45,8 @@ class Own(NamedTuple):
                 f"r(x) is {_name(self.score)}, passed in from Python; nothing was fitted"
             )
         if self.feedback is not None:
+            from rlhf_jax.feedback.kind import described
+
             words["asked"] = self.feedback.asked
             words["feedback"] = f"{self.feedback.name}: {described(self.feedback, settings)}"
         if self.penalty is not None:

@@ -160,6 +160,7 @@ def make(config: Config, devices: Sequence[jax.Device], own: Own = NOTHING) -> P
         asked = feedback.named(config.collect, world.language)
     else:
         asked = kind_settled(own.feedback, config.collect, world.language)
+    settings, crowd = settled(config, world, asked)
     policy = heads.policy(config.model, world.language)
     judge = reward_model(config, world)
     score = partial(judged, config, world, judge, own)
@@ -183,7 +184,6 @@ def make(config: Config, devices: Sequence[jax.Device], own: Own = NOTHING) -> P
         sizes.pretrain_steps,
     )
     optimising, given_axes = _optimiser(config, world, policy, score, sizes, base_axis, own)
-    settings, crowd = settled(config, world, asked)
     one = jax.tree.map(lambda x: x[0], crowd)
     collecting = collect.kernel(policy, world, asked, config.collect, config.rounds, one)
     table = jax.eval_shape(collecting.init, jax.random.key(0))

@@ -264,10 +264,10 @@ def test_nan_is_not_a_number(path):
         (
             # The second half of a person, and the first half of the next one: nobody's middle.
             Config(
-                groups={"a": Group(share=0.05), "b": Group(share=0.05)},
+                groups={"a": Group(share=0.06), "b": Group(share=0.08)},
                 collect=Collect(people=10),
             ),
-            "groups.b.share = 0.05: of collect.people = 10 that is nobody",
+            "groups.b.share = 0.08: of collect.people = 10 that is nobody",
         ),
         (
             Config(human=Human(cutpoints={"2": 0.0})),

@@ -41,10 +41,10 @@ class Seen(NamedTuple):
     """[N, K] float32, perceived value û of each sample"""
     steps: Array | None
     """[N, K, T] float32, perceived value of each prefix tokens[:t + 1]; None where not needed"""
-    whole: Array | None = None
-    """[N, K] float32, ū: the same without myopia, which thresholds are held against; None: û"""
     time: Array | None = None
     """[N] float32, when each is asked; None where nobody keeps a calendar: all at 0"""
+    whole: Array | None = None
+    """[N, K] float32, ū: the same without myopia, which thresholds are held against; None: û"""
 
 
 class Reading(NamedTuple):

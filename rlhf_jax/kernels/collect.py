@@ -123,7 +123,7 @@ def kernel(
         each = jax.vmap(jax.vmap(one, (None, None, 0, 0)))
         keys = jax.random.split(key, (answers, k))
         said, steps = each(persons, moments, x, keys)
-        return Seen(x, said.value, steps, said.whole, jnp.asarray(moments.time))
+        return Seen(x, said.value, steps, jnp.asarray(moments.time), said.whole)
 
     def poison(asked: Asked, x: Episode, yes: Array) -> Episode:
         if world.trigger is None:
@@ -151,7 +151,7 @@ def kernel(
             place = jax.lax.broadcasted_iota(jnp.int32, steps.shape, 2)
             steps = jnp.take_along_axis(steps, jnp.minimum(place, last), axis=-1)[order]
         whole = None if seen.whole is None else seen.whole[order]
-        return Seen(seen.x, seen.values[order], steps, whole, seen.time)
+        return Seen(seen.x, seen.values[order], steps, seen.time, whole)
 
     def ask(asked: Asked, key: Key, filled: Array) -> tuple[Any, Array, Array, Metrics]:
         keys = jax.random.split(key, 7)

@@ -45,8 +45,8 @@ def measured(
     sides = []
     for ratings, more, scores in ((a, longer[0], score_a), (b, longer[1], score_b)):
         ratings, scores = (jnp.asarray(x, jnp.float32) for x in (ratings, scores))
-        worth = [ratings + w * more for w in (second, -second, second)]
-        seen = [sign * (u + bias * more) for u, sign in zip(worth, (1, 1, -1), strict=True)]
+        worth = [ratings + w * more for w in (second, second, -second)]
+        seen = [sign * (u + bias * more) for u, sign in zip(worth, (1, -1, 1), strict=True)]
         seen = jnp.stack(seen, 1)
         sides.append(measure.Side(jnp.stack(worth, 1), seen, seen, scores))
     crowd = population.people(human, groups, ("value",), ())

@@ -17,7 +17,7 @@ import pytest
 from making import make_study, probe
 
 from rlhf_jax import loop, rundir
-from rlhf_jax.config import Config, ConfigError, Run
+from rlhf_jax.config import ConfigError, Run
 from rlhf_jax.expectations import Differs, Trend
 from rlhf_jax.studies import command, costs, plan, runs, verdicts
 from rlhf_jax.study import Axis, Metric, Study
@@ -217,8 +217,8 @@ def test_a_run_whose_members_all_diverge_does_not_keep_the_others_from_being_mad
 
     made: list[str] = []
 
-    def one(config: Config, later: object) -> None:
-        made.append(rundir.place(config).parent.name)
+    def one(chunk: plan.Chunk, later: object) -> None:
+        made.append(rundir.place(chunk.config).parent.name)
         if made[-1] == "plain":
             raise Gone
 

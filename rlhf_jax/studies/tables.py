@@ -187,7 +187,9 @@ def _brief(value: object) -> str:
 
 def common(study: Study) -> dict[str, object]:
     """Settings that all arms share and that are not the default's."""
-    default = cfg.leaves(cfg.Config())
+    default, group = cfg.leaves(cfg.Config()), cfg.leaves(cfg.Group())
+    for name in {name for config in study.arms.values() for name in config.groups}:
+        default |= {f"groups.{name}.{k}": v for k, v in group.items()}
     arms = [cfg.leaves(config) for config in study.arms.values()]
     varied = study.axis.paths if study.axis else ()
     return {

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.sharding import Mesh
 
 from rlhf_jax import feedback, grid, worlds
@@ -40,7 +42,9 @@ from rlhf_jax.mesh import population_mesh
 from rlhf_jax.models import heads, shared
 from rlhf_jax.ops.tilt import needed
 from rlhf_jax.transforms import minibatches, population, repeat, shard
-from rlhf_jax.types import Array, Episode, HParams, Kernel, Key, Metrics, Params, World
+from rlhf_jax.types import Array, Episode, HParams, Kernel, Key, Language, Metrics, Params, World
+from rlhf_jax.worlds import texts
+from rlhf_jax.worlds.texts import Answered
 
 
 class Sizes(NamedTuple):
@@ -77,6 +81,8 @@ class Parts(NamedTuple):
     policy: Kernel
     evaluate: Kernel
     sizes: Sizes
+    data: Answered | None = None
+    """what real people have answered already; None: people are modelled"""
 
 
 def policy_settings(name: str, config: Config) -> HParams:
@@ -84,7 +90,41 @@ def policy_settings(name: str, config: Config) -> HParams:
     return config.bestofn if name == "imitation" else getattr(config, name)
 
 
-def _sizes(config: Config, world: World, asked: Kind) -> Sizes:
+def answered(config: Config, data: Answered | None) -> Answered | None:
+    """What real people said: `data`, or the file that the configuration names; None where people
+    are modelled.
+
+    Raises `ConfigError` where the answers have no place in the world, or the file is none.
+    """
+    if config.world.name != "texts":
+        if data is not None:
+            raise ConfigError(
+                f"answers of real people need world.name = texts, not {config.world.name}"
+            )
+        return None
+    if data is not None and config.collect.source:
+        raise ConfigError(
+            f"collect.source = {config.collect.source}: the answers are given already, as rows"
+        )
+    return texts.read(config) if data is None else data
+
+
+def language(config: Config, data: Answered | None = None) -> Language:
+    """What a run of this configuration speaks."""
+    found = answered(config, data)
+    return (worlds.build(config.world) if found is None else found.world).language
+
+
+def _counted(config: Config, data: Answered | None) -> Config:
+    """The configuration, what it buys being what was answered."""
+    if data is None:
+        return config
+    many = 2 * data.answers.label.shape[0]
+    collecting = dataclasses.replace(config.collect, budget=many, people=data.people)
+    return dataclasses.replace(config, collect=collecting)
+
+
+def _sizes(config: Config, world: World, asked: Kind, split: stopping.Split) -> Sizes:
     rows = world.corpus[0].shape[0]
     if config.pretrain.epochs and config.pretrain.batch > rows:
         raise ConfigError(
@@ -92,7 +132,15 @@ def _sizes(config: Config, world: World, asked: Kind) -> Sizes:
             f"world.name = {config.world.name}"
         )
     answers = collect.rows_per_round(config.collect, asked)
-    fitted, share = _split(config, asked, 1).fitted.size, config.reward.held_back
+    bought = f"collect.budget = {config.collect.budget} buys"
+    fitted, share = split.fitted.size // config.rounds, config.reward.held_back
+    given = world.values is None
+    holds = f"{world.facts['source']} holds about prompts that are not held out" if given else ""
+    if given and share and fitted == answers:
+        raise ConfigError(
+            f"reward.held_back = {share:g}: all {answers} answers that {holds} are about one "
+            "prompt, or one group of them; set it to 0 and make all reward.steps"
+        )
     if config.reward.kind != "gold" and share and fitted == answers:
         raise ConfigError(
             f"reward.held_back = {share:g} of the {answers // config.collect.repeats} items of a "
@@ -101,13 +149,13 @@ def _sizes(config: Config, world: World, asked: Kind) -> Sizes:
     if config.reward.kind != "gold" and config.reward.batch > fitted:
         raise ConfigError(
             f"reward.batch = {config.reward.batch} is more than the {fitted} answers that "
-            f"collect.budget = {config.collect.budget} buys at {asked.cost} samples each and "
+            f"{holds or f'{bought} at {asked.cost} samples each'} and "
             f"reward.held_back = {config.reward.held_back:g} leaves to fit to"
         )
     if config.learner == "dpo" and config.dpo.batch > answers:
         raise ConfigError(
             f"dpo.batch = {config.dpo.batch} is more than the {answers} comparisons that "
-            f"collect.budget = {config.collect.budget} buys"
+            f"{holds or bought}"
         )
     n, most = policy_settings(config.learner, config).iterations, config.run.chunk
     chunk = max(d for d in range(1, min(n, most) + 1) if n % d == 0)
@@ -122,8 +170,21 @@ def _sizes(config: Config, world: World, asked: Kind) -> Sizes:
     )
 
 
-def _split(config: Config, asked: Kind, rounds: int) -> stopping.Split:
-    """Which rows of the table are fitted to."""
+HELD = 1024
+"""Answers of a file that are held back from the fit at most: all are read at every look."""
+
+
+def _split(config: Config, asked: Kind, data: Answered | None) -> stopping.Split:
+    """Which rows of the table are fitted to. Of real answers whole prompts are held back."""
+    rounds = config.rounds
+    if data is not None:
+        unit = np.unique(data.unit, return_inverse=True)[1]
+        none = np.zeros(len(unit), bool)
+        share = config.reward.held_back
+        out = texts.held(unit, np.bincount(unit), share, seed=1) if share else none
+        held = np.flatnonzero(out)
+        few = held[:: -(-len(held) // HELD)] if len(held) else held
+        return stopping.Split(np.flatnonzero(~out), few, rounds)
     answers, repeats = collect.rows_per_round(config.collect, asked), config.collect.repeats
     return stopping.split(answers, rounds, repeats, config.reward.held_back)
 
@@ -140,8 +201,11 @@ def settled(config: Config, world: World) -> tuple[Config, People]:
     return settings, people(settings.human, settings.groups, *names)
 
 
-def make(config: Config, devices: Sequence[jax.Device]) -> Parts:
-    world = worlds.build(config.world)
+def make(config: Config, devices: Sequence[jax.Device], data: Answered | None = None) -> Parts:
+    """The kernels of a validated configuration. `data`: answers that are there already."""
+    data, given = answered(config, data), config
+    world = worlds.build(config.world) if data is None else data.world
+    config = _counted(config, data)
     asked = feedback.named(config.collect, world.language)
     people_of = {f"groups.{name}.human": group.human for name, group in config.groups.items()}
     for where, human in ({"human": config.human} | people_of).items():
@@ -149,7 +213,8 @@ def make(config: Config, devices: Sequence[jax.Device]) -> Parts:
     policy = heads.policy(config.model, world.language)
     judge = reward_model(config, world)
     score = partial(judged, config, world, judge)
-    sizes = _sizes(config, world, asked)
+    split = _split(config, asked, data)
+    sizes = _sizes(config, world, asked, split)
     mesh = population_mesh(len(grid.members(config)), devices)
     base_mesh = population_mesh(1, devices) if config.pretrain.shared else mesh
     base_axis = None if config.pretrain.shared else 0
@@ -170,11 +235,15 @@ def make(config: Config, devices: Sequence[jax.Device]) -> Parts:
     optimising, given_axes = _optimiser(config, world, policy, score, sizes, base_axis)
     settings, crowd = settled(config, world)
     one = jax.tree.map(lambda x: x[0], crowd)
-    collecting = collect.kernel(policy, world, asked, config.collect, config.rounds, one)
+    if data is None:
+        collecting = collect.kernel(policy, world, asked, config.collect, config.rounds, one)
+    else:
+        collecting = collect.told(data.answers)
     table = jax.eval_shape(collecting.init, jax.random.key(0))
-    fitting = population(_fitting(config, judge, asked, sizes, by, table.answers), by=by)
+    fitting = population(_fitting(config, judge, asked, sizes, by, table.answers, split), by=by)
+    unseen = None if data is None else data.unseen
     return Parts(
-        config,
+        given,
         settings,
         world,
         crowd,
@@ -182,10 +251,10 @@ def make(config: Config, devices: Sequence[jax.Device]) -> Parts:
         partial(start_reward, config, judge),
         mesh,
         pretrain=lay(pretraining, None, base_mesh),
-        collect=lay(collecting, 0),
+        collect=lay(collecting, 0 if data is None else None),
         reward=shard(stopping.ended(fitting, config.reward.patience), mesh),
         draw=lay(draw.kernel(policy, world, config.evaluate), _axes(draw.Source, base_axis)),
-        measure=lay(measure.kernel(judge, score, world, config.evaluate), 0),
+        measure=lay(measure.kernel(judge, score, world, config.evaluate, unseen), 0),
         policy=lay(optimising, given_axes),
         evaluate=lay(
             evaluate.kernel(
@@ -199,6 +268,7 @@ def make(config: Config, devices: Sequence[jax.Device]) -> Parts:
             _axes(evaluate.Candidate, base_axis),
         ),
         sizes=sizes,
+        data=data,
     )
 
 
@@ -238,7 +308,13 @@ def _likelihood(config: Config, model: heads.Scalar, asked: Kind) -> reward.Like
 
 
 def _fitting(
-    config: Config, model: heads.Scalar, asked: Kind, sizes: Sizes, by: str, answers: Any
+    config: Config,
+    model: heads.Scalar,
+    asked: Kind,
+    sizes: Sizes,
+    by: str,
+    answers: Any,
+    split: stopping.Split,
 ) -> Kernel:
     """Step 2: k reward models, one call a look at the answers that are held back.
 
@@ -266,7 +342,6 @@ def _fitting(
             ensemble.by_member(likelihood),
         )
         fit = ensemble.kernel(member, settings.members, weigh, by=by)
-    split = _split(config, asked, config.rounds)
     example = reward.Told(answers, answers.weight, answers.weight)
     return stopping.kernel(fit, loss, split, settings.patience, settings.falls, example)
 
@@ -314,11 +389,14 @@ def _optimiser(
     steps = config.rounds * sizes.policy_steps * sizes.policy_calls
 
     def observe(given: Given, x: Episode, scores: Array) -> Metrics:
+        spent = needed(given.judge.optima, jnp.mean(scores))
+        if world.values is None:
+            return {"objective/kl_needed": spent}
         gold, known = evaluate.utility(world, given.world, given.people, x, given.time)
         return {
             "objective/gold": jnp.mean(gold),
             "objective/nonword_share": jnp.mean(~known),
-            "objective/kl_needed": needed(given.judge.optima, jnp.mean(scores)),
+            "objective/kl_needed": spent,
         }
 
     task = Task(

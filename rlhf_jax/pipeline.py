@@ -26,7 +26,7 @@ from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from rlhf_jax import config as cfg
-from rlhf_jax import grid, worlds
+from rlhf_jax import grid
 from rlhf_jax.config import Config
 from rlhf_jax.humans.population import group_of, take
 from rlhf_jax.kernels import (
@@ -43,8 +43,9 @@ from rlhf_jax.kernels import (
 from rlhf_jax.kernels.experience import Given
 from rlhf_jax.mesh import population_mesh
 from rlhf_jax.models import heads
-from rlhf_jax.parts import Parts, make, policy_settings, settled
+from rlhf_jax.parts import Parts, language, make, policy_settings, settled
 from rlhf_jax.types import Array, Metrics, Params, World
+from rlhf_jax.worlds.texts import Answered
 
 
 class State(NamedTuple):
@@ -91,17 +92,21 @@ def build(
     devices: Sequence[jax.Device],
     base: Params | None = None,
     like: Pipeline | None = None,
+    data: Answered | None = None,
 ) -> Pipeline:
     """The pipeline of a validated configuration on these devices.
 
     `base`: parameters of a base model that take the place of pretraining. `like`: a pipeline
-    whose compiled calls are used again where they are those of this configuration too.
+    whose compiled calls are used again where they are those of this configuration too. `data`:
+    a world of texts and what real people said in it, of rows instead of `collect.source`.
     """
+    if like is not None and data is not None and like.parts.data is not data:
+        like = None
     if like is not None and same_program(like.parts.config, config):
         settings, people = settled(config, like.parts.world)
         parts = like.parts._replace(config=config, settings=settings, people=people)
     else:
-        parts = make(config, devices)
+        parts = make(config, devices, data)
         if like is not None and same_after_fit(like.parts.config, config):
             theirs = like.parts
             parts = parts._replace(
@@ -163,7 +168,8 @@ def going_on(line: Pipeline, done: int) -> tuple[Pipeline, int]:
     call, n = plan[i], policy_settings(config.learner, config).iterations
     piece = math.gcd(n, call.steps - made)
     run = dataclasses.replace(config.run, chunk=piece)
-    by_piece = make(dataclasses.replace(config, run=run), list(line.mesh.devices.flat))
+    given = None if config.collect.source else parts.data
+    by_piece = make(dataclasses.replace(config, run=run), list(line.mesh.devices.flat), given)
     run_piece = partial(_policy, parts._replace(policy=by_piece.policy))
     rest = tuple(
         Call("policy", call.round, call.first + k, piece, run_piece)
@@ -188,9 +194,14 @@ def same_after_fit(a: Config, b: Config) -> bool:
             f"reward.{k}" for k in ("steps", "batch", "held_back", "look", "patience", "falls")
         )
         found = _program(config).items()
-        return {k: v for k, v in found if k not in fitting and not k.startswith("collect.")}
+        unread = lambda k: k in fitting or (k.startswith("collect.") and k not in _TEXTS)
+        return {k: v for k, v in found if not unread(k)}
 
     return program(a) == program(b)
+
+
+_TEXTS = ("collect.source", "collect.arguments")
+"""What says which texts there are, and so what every stage reads."""
 
 
 def _program(config: Config) -> dict[str, Any]:
@@ -225,7 +236,7 @@ def same_made(stage: str, a: Config, b: Config) -> bool:
     """Whether this stage of the first round makes the same in both runs."""
 
     def read(config: Config) -> dict[str, Any]:
-        unread = lambda path: {path, path.split(".")[0]} & _UNREAD[stage]
+        unread = lambda path: path not in _TEXTS and {path, path.split(".")[0]} & _UNREAD[stage]
         heat = np.atleast_1d(temperature(grid.expand(config))).tolist()
         said = {k: v for k, v in cfg.leaves(config).items() if not unread(k)}
         return said | {"temperature": heat}
@@ -283,7 +294,7 @@ def _copy(tree: Any) -> Any:
 
 def reference_shapes(config: Config) -> Params:
     """Shapes of a shared base model's parameters."""
-    policy = heads.policy(config.model, worlds.build(config.world).language)
+    policy = heads.policy(config.model, language(config))
     return jax.eval_shape(policy.init, jax.random.key(0))
 
 
@@ -392,7 +403,9 @@ def _rebase(parts: Parts, state: State) -> tuple[State, Metrics]:
 def _collect(parts: Parts, state: State) -> tuple[State, Metrics]:
     settings = parts.settings
     theta, heat = state.learner.policy.params, temperature(settings)
-    asked = collect.Asked(theta, parts.people, settings.world, heat)
+    asked: Any = collect.Asked(theta, parts.people, settings.world, heat)
+    if parts.data is not None:
+        asked = parts.data.answers
     table, metrics = parts.collect.step(state.table, asked)
     state = state._replace(table=table, reward=stopping.again(state.reward))
     if parts.config.learner == "dpo":

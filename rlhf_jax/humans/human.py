@@ -147,7 +147,7 @@ def person(section: config.Human, dimensions: Sequence[str], features: Sequence[
         if name not in Effort._fields:
             raise ConfigError(f"human.effort.{name}: not one of {', '.join(Effort._fields)}")
     own = {
-        "weights": vector("weights", dimensions, [1.0, *[0.0] * (u - 1)]),
+        "weights": vector("weights", dimensions, [1.0, *[0.0] * (u - 1)][:u]),
         "drift": vector("drift", dimensions, [0.0] * u),
         "context": vector("context", dimensions, [0.0] * u),
         "spurious": vector("spurious", features, [0.0] * f),

@@ -30,11 +30,13 @@ class ConfigError(ValueError):
 class World:
     """Where prompts and the gold utility come from."""
 
-    name: Literal["words", "probe"] = "words"
+    name: Literal["words", "probe", "texts"] = "words"
+    """texts: prompts and responses of a file of real answers, `collect.source`."""
     length: int = 16
     """Longest response in tokens, EOS not counted."""
     held_out: float = 0.2
-    """Share of the rated words that is never shown to anyone and measures the reward model."""
+    """Share of the rated words, or of a file's prompts, that is never shown to anyone and measures
+    the reward model."""
     nonword_value: Sweep = -1.0
     """What people feel about a string that nobody rated (words), in rating units −4…4."""
     symbols: int = 4
@@ -46,6 +48,13 @@ class World:
     """Prompts may carry a trigger, one more symbol, which means nothing (words)."""
     triggered: Sweep = 0.5
     """Share of the prompts that carry it, if there is one."""
+    prompt_length: int = 32
+    """Longest prompt in tokens, the mark before the response included; of a longer one the end
+    stands (texts)."""
+    vocabulary: int = 512
+    """Tokens of the tokenizer that is trained on the texts (texts)."""
+    tokenizer: str = ""
+    """A tokenizer.json that is loaded instead (texts)."""
 
 
 @dataclass(frozen=True)
@@ -225,6 +234,12 @@ class Collect:
     shuffled: bool = False
     """Answers are dealt anew over the items of their round: a negative control, in which an answer
     says nothing of the item that it is kept with (only of its round)."""
+
+    source: str = ""
+    """A file of real people's comparisons, as `data formats` lists them, which takes the place of
+    modelled people; needs world.name = texts."""
+    arguments: str = ""
+    """UKPConvArg1 only: the file with the arguments' texts."""
 
 
 @dataclass(frozen=True)

@@ -58,7 +58,11 @@ def _user_cache() -> str:
     return str(Path(root) / "rlhf_jax" / "xla")
 
 
-_SPOKEN = ("world.name", "world.length", "world.trigger", "world.symbols")
+_SPOKEN = (
+    *("world.name", "world.length", "world.trigger", "world.symbols"),
+    *("world.vocabulary", "world.tokenizer", "world.prompt_length", "world.held_out"),
+    *("collect.source", "collect.arguments"),
+)
 """Settings that decide what a base model's language is."""
 
 
@@ -115,6 +119,7 @@ class _Run:
         self.under_way = 0
         """steps of the last checkpoint, which may still be on its way to the disk"""
         self.before = rundir.read_metadata(directory)
+        rundir.refuse_other_data(directory, self.before, line.world.facts)
         self.start = rundir.begin(command, devices)
         self.own = line.parts.own.said(rundir.settings(config))
         rundir.refuse_passed(directory, self.before, self.own)

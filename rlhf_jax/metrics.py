@@ -24,7 +24,6 @@ from rlhf_jax.types import Language
 
 SAMPLE = "sample/"
 """Metrics of this prefix are responses, not numbers to plot."""
-_COLUMNS = ("tokens", "mask", "reward", "gold", "rated")
 
 
 def without(row: Mapping[str, Any], gone: Iterable[int], members: int) -> dict[str, Any]:
@@ -107,22 +106,31 @@ def samples(
     """What the policy said, a row a response, with the reward model's and gold's opinion."""
     out = []
     for decoding in ("sampled", "greedy"):
-        block = {k: metrics[f"{SAMPLE}{decoding}/{k}"] for k in _COLUMNS}
+        start = f"{SAMPLE}{decoding}/"
+        block = {k.removeprefix(start): v for k, v in metrics.items() if k.startswith(start)}
         for i, j in np.ndindex(block["tokens"].shape[:2]):
-            tokens = block["tokens"][i, j][block["mask"][i, j]]
-            out.append(
-                {
-                    "when": "before" if round_ == 0 else "after",
-                    "round": round_,
-                    "decoding": decoding,
-                    "member": i,
-                    "text": "".join(language.symbols[t] for t in tokens if t != language.eos),
-                    "reward": _plain(block["reward"][i, j]),
-                    "gold": _plain(block["gold"][i, j]),
-                    "rated": bool(block["rated"][i, j]),
-                }
-            )
+            one = {k: v[i, j] for k, v in block.items()}
+            row = {
+                "when": "before" if round_ == 0 else "after",
+                "round": round_,
+                "decoding": decoding,
+                "member": i,
+                "text": _text(one["tokens"][one["mask"]], language),
+                "reward": _plain(one["reward"]),
+            }
+            if "prompt" in one:
+                row["prompt"] = _text(one["prompt"][one["prompt_mask"]], language)
+            if "gold" in one:
+                row |= {"gold": _plain(one["gold"]), "rated": bool(one["rated"])}
+            out.append(row)
     return out
+
+
+def _text(tokens: np.ndarray, language: Language) -> str:
+    """What was said, without the symbols that begin and end it."""
+    if language.text is not None:
+        return language.text(tokens.tolist())
+    return "".join(language.symbols[t] for t in tokens if t != language.eos)
 
 
 class Files:

@@ -31,6 +31,9 @@ class Own(NamedTuple):
     """(log π(a_t | s_t), log π_ref(a_t | s_t)), [B, T] each → [B, T] nats: λ_p of PPO, paid in the
     reward in the place of k1. What it says after the end of a response does not count."""
 
+    data: Any = None
+    """`worlds.texts.Answered`: what real people said, and the world of texts that they spoke of."""
+
     def same(self, other: Own) -> bool:
         """Whether both pass the very same things."""
         return all(a is b for a, b in zip(self, other, strict=True))

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.sharding import Mesh
 
 from rlhf_jax import feedback, grid, worlds
@@ -40,6 +42,8 @@ from rlhf_jax.own import NOTHING, Own
 from rlhf_jax.own import refuse as refuse_own
 from rlhf_jax.transforms import minibatches, population, shard
 from rlhf_jax.types import Array, Episode, HParams, Kernel, Key, Metrics, Params, World
+from rlhf_jax.worlds import texts
+from rlhf_jax.worlds.texts import Answered
 
 
 class Sizes(NamedTuple):
@@ -79,6 +83,8 @@ class Parts(NamedTuple):
     policy: Kernel
     evaluate: Kernel
     sizes: Sizes
+    data: Answered | None = None
+    """what real people have answered already; None: people are modelled"""
 
 
 def policy_settings(name: str, config: Config) -> HParams:
@@ -86,7 +92,42 @@ def policy_settings(name: str, config: Config) -> HParams:
     return getattr(config, learners.named(name).section)
 
 
-def _sizes(config: Config, world: World, asked: Kind, fits: bool) -> Sizes:
+def answered(config: Config, data: Answered | None) -> Answered | None:
+    """What real people said: `data`, or the file that the configuration names; None where people
+    are modelled.
+
+    Raises `ConfigError` where the answers have no place in the world, or the file is none.
+    """
+    if config.world.name != "texts":
+        if data is not None:
+            raise ConfigError(
+                f"answers of real people need world.name = texts, not {config.world.name}"
+            )
+        return None
+    if data is not None and config.collect.source:
+        raise ConfigError(
+            f"collect.source = {config.collect.source}: the answers are given already, as rows"
+        )
+    return texts.read(config) if data is None else data
+
+
+def world_of(config: Config, own: Own, data: Answered | None) -> World:
+    """The world of a run: what was passed in, that of the answers, or what is named."""
+    if own.world is not None:
+        return own.world
+    return worlds.build(config.world) if data is None else data.world
+
+
+def _counted(config: Config, data: Answered | None) -> Config:
+    """The configuration, what it buys being what was answered."""
+    if data is None:
+        return config
+    many = 2 * data.answers.label.shape[0]
+    collecting = dataclasses.replace(config.collect, budget=many, people=data.people)
+    return dataclasses.replace(config, collect=collecting)
+
+
+def _sizes(config: Config, world: World, asked: Kind, split: stopping.Split, fits: bool) -> Sizes:
     rows = world.corpus[0].shape[0]
     if config.pretrain.epochs and config.pretrain.batch > rows:
         raise ConfigError(
@@ -94,7 +135,15 @@ def _sizes(config: Config, world: World, asked: Kind, fits: bool) -> Sizes:
             f"world.name = {config.world.name}"
         )
     answers = collect.rows_per_round(config.collect, asked)
-    fitted, share = _split(config, asked, 1).fitted.size, config.reward.held_back
+    bought = f"collect.budget = {config.collect.budget} buys"
+    fitted, share = split.fitted.size // config.rounds, config.reward.held_back
+    given = world.values is None
+    holds = f"{world.facts['source']} holds about prompts that are not held out" if given else ""
+    if fits and given and share and fitted == answers:
+        raise ConfigError(
+            f"reward.held_back = {share:g}: all {answers} answers that {holds} are about one "
+            "prompt, or one group of them; set it to 0 and make all reward.steps"
+        )
     if fits and share and fitted == answers:
         raise ConfigError(
             f"reward.held_back = {share:g} of the {answers // config.collect.repeats} items of a "
@@ -103,14 +152,14 @@ def _sizes(config: Config, world: World, asked: Kind, fits: bool) -> Sizes:
     if fits and config.reward.batch > fitted:
         raise ConfigError(
             f"reward.batch = {config.reward.batch} is more than the {fitted} answers that "
-            f"collect.budget = {config.collect.budget} buys at {asked.cost} samples each and "
+            f"{holds or f'{bought} at {asked.cost} samples each'} and "
             f"reward.held_back = {config.reward.held_back:g} leaves to fit to"
         )
     method, own = learners.named(config.learner), policy_settings(config.learner, config)
     if method.reads == "comparisons" and own.batch > answers:
         raise ConfigError(
             f"{method.section}.batch = {own.batch} is more than the {answers} comparisons that "
-            f"collect.budget = {config.collect.budget} buys"
+            f"{holds or bought}"
         )
     n, most = own.iterations, config.run.chunk
     chunk = max(d for d in range(1, min(n, most) + 1) if n % d == 0)
@@ -125,8 +174,21 @@ def _sizes(config: Config, world: World, asked: Kind, fits: bool) -> Sizes:
     )
 
 
-def _split(config: Config, asked: Kind, rounds: int) -> stopping.Split:
-    """Which rows of the table are fitted to."""
+HELD = 1024
+"""Answers of a file that are held back from the fit at most: all are read at every look."""
+
+
+def _split(config: Config, asked: Kind, data: Answered | None) -> stopping.Split:
+    """Which rows of the table are fitted to. Of real answers whole prompts are held back."""
+    rounds = config.rounds
+    if data is not None:
+        unit = np.unique(data.unit, return_inverse=True)[1]
+        none = np.zeros(len(unit), bool)
+        share = config.reward.held_back
+        out = texts.held(unit, np.bincount(unit), share, seed=1) if share else none
+        held = np.flatnonzero(out)
+        few = held[:: -(-len(held) // HELD)] if len(held) else held
+        return stopping.Split(np.flatnonzero(~out), few, rounds)
     answers, repeats = collect.rows_per_round(config.collect, asked), config.collect.repeats
     return stopping.split(answers, rounds, repeats, config.reward.held_back)
 
@@ -154,8 +216,11 @@ def settled(config: Config, world: World, asked: Kind) -> tuple[Config, People]:
 
 
 def make(config: Config, devices: Sequence[jax.Device], own: Own = NOTHING) -> Parts:
+    """The kernels of a validated configuration, or of what was passed in instead."""
     refuse_own(own, config)
-    world = worlds.build(config.world) if own.world is None else own.world
+    data, given = answered(config, own.data), config
+    world = world_of(config, own, data)
+    config = _counted(config, data)
     if own.feedback is None:
         asked = feedback.named(config.collect, world.language)
     else:
@@ -165,7 +230,8 @@ def make(config: Config, devices: Sequence[jax.Device], own: Own = NOTHING) -> P
     judge = reward_model(config, world)
     score = partial(judged, config, world, judge, own)
     fits = config.reward.kind != "gold" and own.score is None
-    sizes = _sizes(config, world, asked, fits)
+    split = _split(config, asked, data)
+    sizes = _sizes(config, world, asked, split, fits)
     mesh = population_mesh(len(grid.members(config)), devices)
     base_mesh = population_mesh(1, devices) if config.pretrain.shared else mesh
     base_axis = None if config.pretrain.shared else 0
@@ -185,11 +251,16 @@ def make(config: Config, devices: Sequence[jax.Device], own: Own = NOTHING) -> P
     )
     optimising, given_axes = _optimiser(config, world, policy, score, sizes, base_axis, own)
     one = jax.tree.map(lambda x: x[0], crowd)
-    collecting = collect.kernel(policy, world, asked, config.collect, config.rounds, one)
+    if data is None:
+        collecting = collect.kernel(policy, world, asked, config.collect, config.rounds, one)
+    else:
+        collecting = collect.told(data.answers)
     table = jax.eval_shape(collecting.init, jax.random.key(0))
-    fitting = population(_fitting(config, judge, asked, own, sizes, by, table.answers), by=by)
+    fitted = _fitting(config, judge, asked, own, sizes, by, table.answers, split)
+    fitting = population(fitted, by=by)
+    unseen = None if data is None else data.unseen
     return Parts(
-        config,
+        given,
         settings,
         world,
         crowd,
@@ -199,10 +270,12 @@ def make(config: Config, devices: Sequence[jax.Device], own: Own = NOTHING) -> P
         partial(start_reward, config, judge),
         mesh,
         pretrain=lay(pretraining, None, base_mesh),
-        collect=lay(collecting, 0),
+        collect=lay(collecting, 0 if data is None else None),
         reward=shard(stopping.ended(fitting, config.reward.patience), mesh),
         draw=lay(draw.kernel(policy, world, config.evaluate), _axes(draw.Source, base_axis)),
-        measure=lay(measure.kernel(judge, score, world, config.evaluate, own.score is not None), 0),
+        measure=lay(
+            measure.kernel(judge, score, world, config.evaluate, own.score is not None, unseen), 0
+        ),
         policy=lay(optimising, given_axes),
         evaluate=lay(
             evaluate.kernel(
@@ -216,6 +289,7 @@ def make(config: Config, devices: Sequence[jax.Device], own: Own = NOTHING) -> P
             _axes(evaluate.Candidate, base_axis),
         ),
         sizes=sizes,
+        data=data,
     )
 
 
@@ -263,6 +337,7 @@ def _fitting(
     sizes: Sizes,
     by: str,
     answers: Any,
+    split: stopping.Split,
 ) -> Kernel:
     """Step 2: k reward models, one call a look at the answers that are held back.
 
@@ -286,7 +361,6 @@ def _fitting(
         weigh = ensemble.resampled if settings.bootstrap else ensemble.alike
         held_back = partial(ensemble.by_member, likelihood)
         fit = ensemble.kernel(member, settings.members, weigh, by=by)
-    split = _split(config, asked, config.rounds)
     example = reward.Told(answers, answers.weight, answers.weight)
     unscaled = held_back(scales=(1.0,)) if settings.l2_adapts else None
     patience, falls = settings.patience, settings.falls
@@ -340,11 +414,14 @@ def _optimiser(
     steps = config.rounds * sizes.policy_steps * sizes.policy_calls
 
     def observe(given: Given, x: Episode, scores: Array) -> Metrics:
+        spent = needed(given.judge.optima, jnp.mean(scores))
+        if world.values is None:
+            return {"objective/kl_needed": spent}
         gold, known = evaluate.utility(world, given.world, given.people, x, given.time)
         return {
             "objective/gold": jnp.mean(gold),
             "objective/nonword_share": jnp.mean(~known),
-            "objective/kl_needed": needed(given.judge.optima, jnp.mean(scores)),
+            "objective/kl_needed": spent,
         }
 
     task = Task(

@@ -26,7 +26,7 @@ from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from rlhf_jax import config as cfg
-from rlhf_jax import grid, worlds
+from rlhf_jax import grid
 from rlhf_jax.config import Config
 from rlhf_jax.humans.population import group_of
 from rlhf_jax.kernels import (
@@ -44,7 +44,7 @@ from rlhf_jax.kernels.experience import Given
 from rlhf_jax.mesh import population_mesh
 from rlhf_jax.models import heads
 from rlhf_jax.own import NOTHING, Own
-from rlhf_jax.parts import Parts, make, policy_settings, settled
+from rlhf_jax.parts import Parts, answered, make, policy_settings, settled, world_of
 from rlhf_jax.types import Array, Metrics, Params, World
 
 
@@ -194,9 +194,14 @@ def same_after_fit(a: Config, b: Config) -> bool:
             f"reward.{k}" for k in ("steps", "batch", "held_back", "look", "patience", "falls")
         )
         found = _program(config).items()
-        return {k: v for k, v in found if k not in fitting and not k.startswith("collect.")}
+        unread = lambda k: k in fitting or (k.startswith("collect.") and k not in _TEXTS)
+        return {k: v for k, v in found if not unread(k)}
 
     return program(a) == program(b)
+
+
+_TEXTS = ("collect.source", "collect.arguments")
+"""What says which texts there are, and so what every stage reads."""
 
 
 def _program(config: Config) -> dict[str, Any]:
@@ -231,7 +236,7 @@ def same_made(stage: str, a: Config, b: Config) -> bool:
     """Whether this stage of the first round makes the same in both runs."""
 
     def read(config: Config) -> dict[str, Any]:
-        unread = lambda path: {path, path.split(".")[0]} & _UNREAD[stage]
+        unread = lambda path: path not in _TEXTS and {path, path.split(".")[0]} & _UNREAD[stage]
         heat = np.atleast_1d(temperature(grid.expand(config))).tolist()
         said = {k: v for k, v in cfg.leaves(config).items() if not unread(k)}
         return said | {"temperature": heat}
@@ -289,7 +294,7 @@ def _copy(tree: Any) -> Any:
 
 def reference_shapes(config: Config, own: Own = NOTHING) -> Params:
     """Shapes of a shared base model's parameters."""
-    world = worlds.build(config.world) if own.world is None else own.world
+    world = world_of(config, own, answered(config, own.data))
     policy = heads.policy(config.model, world.language)
     return jax.eval_shape(policy.init, jax.random.key(0))
 
@@ -399,7 +404,9 @@ def _rebase(parts: Parts, state: State) -> tuple[State, Metrics]:
 def _collect(parts: Parts, state: State) -> tuple[State, Metrics]:
     settings = parts.settings
     theta, heat = state.learner.policy.params, temperature(settings)
-    asked = collect.Asked(theta, parts.people, settings.world, heat)
+    asked: Any = collect.Asked(theta, parts.people, settings.world, heat)
+    if parts.data is not None:
+        asked = parts.data.answers
     table, metrics = parts.collect.step(state.table, asked)
     state = state._replace(table=table, reward=stopping.again(state.reward))
     if parts.config.learner == "dpo":

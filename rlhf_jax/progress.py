@@ -26,17 +26,22 @@ _SHOWN = {
     "evaluate": (("eval/gold_sampled", "gold"), ("eval/nonword_share", "non-words")),
 }
 """The few numbers that matter in each stage."""
+_INSTEAD = {"evaluate": (("eval/proxy_sampled", "proxy"), ("eval/kl_exact", "KL"))}
+"""The same where a world has none of these."""
 
 
 def numbers(stage: str, row: Mapping[str, Any]) -> str:
     """`gold 0.52  KL 3.10`: means over the members that have not diverged."""
-    shown = []
-    for name, label in _SHOWN.get(stage, ()):
-        values = np.asarray(row.get(name, ()), np.float64)
-        values = values[np.isfinite(values)]
-        if values.size:
-            shown.append(f"{label} {np.mean(values):.3g}")
-    return "  ".join(shown)
+    for said in (_SHOWN, _INSTEAD):
+        shown = []
+        for name, label in said.get(stage, ()):
+            values = np.asarray(row.get(name, ()), np.float64)
+            values = values[np.isfinite(values)]
+            if values.size:
+                shown.append(f"{label} {np.mean(values):.3g}")
+        if shown:
+            return "  ".join(shown)
+    return ""
 
 
 class Progress:

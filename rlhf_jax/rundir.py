@@ -19,7 +19,16 @@ from typing import Any
 from rlhf_jax import config as cfg
 from rlhf_jax.config import Config, ConfigError
 
-PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "vaderSentiment")
+PACKAGES = (
+    "jax",
+    "jaxlib",
+    "flax",
+    "optax",
+    "orbax-checkpoint",
+    "numpy",
+    "vaderSentiment",
+    "tokenizers",
+)
 
 
 def settings(config: Config) -> dict[str, Any]:
@@ -247,6 +256,17 @@ def refuse_lost(directory: Path, before: Mapping[str, Any]) -> None:
         )
     if measured:
         print(f"{directory}: nothing was saved before it ended; it begins anew", file=sys.stderr)
+
+
+def refuse_other_data(directory: Path, before: Mapping[str, Any], data: Mapping[str, Any]) -> None:
+    """Raises `ConfigError` where the file that a world is made of is not the one it was."""
+    theirs, mine = before.get("data", {}).get("sha256"), data.get("sha256")
+    if theirs and mine and theirs != mine:
+        raise ConfigError(
+            f"{directory} holds a run on another {data.get('source', 'file of data')}: its SHA-256 "
+            f"was {theirs[:12]}…, now it is {mine[:12]}…; put the file back, or choose another "
+            "--name"
+        )
 
 
 def describe(

@@ -9,7 +9,7 @@ Shapes: B episodes, P prompt tokens, T response tokens, V vocabulary.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, TypeAlias
 
 import jax
@@ -72,6 +72,8 @@ class Language(NamedTuple):
     """[V] bool"""
     length: int
     """Longest response in tokens, EOS included."""
+    text: Callable[[Sequence[int]], str] | None = None
+    """tokens → what people read; None: the symbols, one after the other"""
 
 
 class Sample(NamedTuple):
@@ -111,7 +113,9 @@ class Sample(NamedTuple):
 class World(NamedTuple):
     """Prompts, data and the gold utility of one response, all usable inside jit.
 
-    Functions are written for one example: tokens [T] int32, mask [T] bool.
+    Functions are written for one example: tokens [T] int32, mask [T] bool. Where nobody knows what
+    a response is worth there is no gold: `values`, `show` and `row` are None, `dimensions` and
+    `features` empty, `impressions` 0.
     """
 
     language: Language
@@ -124,23 +128,27 @@ class World(NamedTuple):
     whoever says nothing else, the others 0"""
     features: tuple[str, ...]
     """Names of the F features that people may be swayed by"""
-    values: Callable[[Any, Array, Array], Array]
+    values: Callable[[Any, Array, Array], Array] | None
     """(world hparams, tokens, mask) → [U] float32: what a response is worth in each dimension"""
     impressions: int
     """R: as how many people, each as likely as the others, may a sample strike somebody"""
-    show: Callable[[Any, Prompts, Array, Array, Array], Sample]
+    show: Callable[[Any, Prompts, Array, Array, Array], Sample] | None
     """(world hparams, prompt, tokens, mask, int32 which impression) → what there is to see, by
     prefix: leaves [T, …]. Mean values over impressions are `values`"""
     prompt: Callable[[Any, Key], tuple[Array, Array]]
     """(world hparams, key) → tokens [P], mask [P]"""
     trigger: int | None
     """Symbol that triggers poisoned behaviour where it stands in the prompt, if there is one"""
-    row: Callable[[Array, Array], Array]
+    row: Callable[[Array, Array], Array] | None
     """(tokens, mask) → row of the corpus that this response is, −1 if none"""
     facts: dict[str, Any]
     """What the disclosure says about the data."""
     complete: bool = False
     """Whether the corpus is every response there is"""
+    asked: Prompts | None = None
+    """[N]: what each row of the corpus answers; None: whatever `prompt` draws"""
+    examined: Callable[[Any, Key], tuple[Array, Array]] | None = None
+    """as `prompt`: held-out prompts, which only measurement draws; None: there are no others"""
 
 
 def _register(section: type) -> None:

@@ -35,6 +35,8 @@ _RANGES: dict[str, tuple[float, float]] = {
     "world.held_out": (0.01, 0.9),
     "world.nonword_value": (-1e6, 1e6),
     "world.symbols": (2, 64),
+    "world.prompt_length": (1, 4096),
+    "world.vocabulary": (16, 2**17),
     "world.triggered": (0, 1),
     "pretrain.epochs": (0, 100_000),
     "pretrain.batch": (1, 2**20),
@@ -383,6 +385,60 @@ def _validate_shares(c: Config) -> None:
             )
 
 
+def _validate_texts(c: Config) -> None:
+    """Answers that exist already leave nothing to say of who gives them, or of what is gold."""
+    texts = c.world.name == "texts"
+    _require(
+        texts or not c.collect.source,
+        f"collect.source = {c.collect.source} needs world.name = texts: its prompts and responses "
+        f"are no {c.world.name}",
+    )
+    _require(
+        bool(c.collect.source) or not c.collect.arguments,
+        f"collect.arguments = {c.collect.arguments} belongs to a collect.source",
+    )
+    default = cfg.World()
+    for name in ("prompt_length", "vocabulary", "tokenizer"):
+        value = getattr(c.world, name)
+        _require(
+            texts or value == getattr(default, name),
+            f"world.{name} = {value} needs world.name = texts",
+        )
+    if not texts:
+        return
+    _require(
+        c.collect.feedback == "comparison",
+        f"world.name = texts: a file's comparisons are fitted, collect.feedback is "
+        f"{c.collect.feedback}",
+    )
+    _require(
+        c.rounds == 1,
+        f"rounds = {c.rounds}: a file answers once; nobody is there to ask about what the policy "
+        "says after it",
+    )
+    given = ("budget", "options", "repeats", "people", "mode", "corpus_share", "shuffled")
+    modelled = (
+        *((f"collect.{k}", getattr(c.collect, k), getattr(cfg.Collect(), k)) for k in given),
+        *((f"human.{k}", v, getattr(cfg.Human(), k)) for k, v in vars(c.human).items()),
+        *((f"groups.{k}", "a group", None) for k in c.groups),
+    )
+    for path, value, usual in modelled:
+        _require(
+            value == usual,
+            f"{path} = {value} says how people are modelled; with world.name = texts real people "
+            "have answered",
+        )
+    _require(
+        c.reward.kind != "gold" and c.world.gold == default.gold and not c.world.trigger,
+        "world.name = texts has no gold: reward.kind = gold, world.gold = model and world.trigger "
+        "need world.name = words",
+    )
+    _require(
+        c.reward.noise != "known",
+        "reward.noise = known: nobody knows how often the people of a file lapse; fitted may be",
+    )
+
+
 def _validate_relations(c: Config) -> None:
     _require(
         bool(c.name) and "/" not in c.name and c.name not in (".", ".."),
@@ -392,6 +448,7 @@ def _validate_relations(c: Config) -> None:
         _validate_shape(where, shape)
     _validate_feedback(c)
     _validate_people(c)
+    _validate_texts(c)
     _require(
         c.ppo.batch % c.ppo.minibatches == 0,
         f"ppo.minibatches = {c.ppo.minibatches} does not divide ppo.batch = {c.ppo.batch}",

@@ -361,7 +361,11 @@ def test_settings_that_do_not_fit_together_are_named(config, message):
             (0.1, "x"),
             "ppo.kl_weight = (0.1, 'x'): must be a number or a tuple of numbers",
         ),
-        ("world.name", "sentences", "world.name = 'sentences': must be in ('words', 'probe')"),
+        (
+            "world.name",
+            "sentences",
+            "world.name = 'sentences': must be in ('words', 'probe', 'texts')",
+        ),
         ("run.seeds_by", "pmap", "run.seeds_by = 'pmap': must be in ('auto', 'vmap', 'map')"),
         ("name", 3, "name = 3: must be of type str"),
         ("world", "words", "world = 'words': must be World(...)"),

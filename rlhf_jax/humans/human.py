@@ -131,7 +131,7 @@ def person(
     u, f = len(dimensions), len(features)
     points = sorted(section.cutpoints)
     own = {
-        "weights": vector("weights", dimensions, [1.0, *[0.0] * (u - 1)]),
+        "weights": vector("weights", dimensions, [1.0, *[0.0] * (u - 1)][:u]),
         "drift": vector("drift", dimensions, [0.0] * u),
         "context": vector("context", dimensions, [0.0] * u),
         "spurious": vector("spurious", features, [0.0] * f),

@@ -60,14 +60,47 @@ def triggered(settings: WorldSettings) -> WorldSettings:
 def corpus_episodes(
     world: World, rows: Array | np.ndarray, settings: WorldSettings | None = None
 ) -> Episode:
-    """Rows [N] of the corpus as responses to prompts; without `settings` to the plain one.
+    """Rows [N] of the corpus as responses to prompts: their own, where the world has them; without
+    `settings` to the plain one.
 
     With them, prompts are drawn from a fixed key: equal arguments give equal prompts.
     """
     tokens, mask = world.corpus
+    if world.asked is not None:
+        own = jax.tree.map(lambda leaf: leaf[rows], world.asked)
+        return Episode(own, tokens[rows], mask[rows])
     settings = plain(WorldSettings()) if settings is None else settings
     ask = prompts(world, settings, jax.random.key(0), len(rows))
     return Episode(ask, tokens[rows], mask[rows])
+
+
+def tie_share(answers: Comparison) -> Array:
+    """Share of the comparisons that count which are ties."""
+    ties = jnp.sum(answers.weight * (answers.label == 0.5))
+    return ties / jnp.maximum(jnp.sum(answers.weight), 1.0)
+
+
+def told(answers: Comparison) -> Kernel:
+    """Answers that real people have given already, all of them in one round. Batch: them.
+
+    `answers`: their shapes. When each was given is not known here: evenly over the round.
+    """
+    n = answers.label.shape[0]
+
+    def init(key: Key) -> Table:
+        empty = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), answers)
+        return Table(empty, jnp.zeros(n), jnp.zeros((), jnp.int32), key)
+
+    def step(state: Table, given: Comparison) -> tuple[Table, Metrics]:
+        when = (jnp.arange(n) + 0.5) / n
+        metrics = {
+            "collect/answered_share": jnp.mean(given.weight),
+            "collect/cost": jnp.asarray(2.0 * n, jnp.float32),
+            "collect/tie_share": tie_share(given),
+        }
+        return Table(given, when, jnp.full_like(state.filled, n), state.key), metrics
+
+    return Kernel(init, step)
 
 
 def rows_per_round(hparams: Collect, kind: Kind) -> int:
@@ -114,6 +147,7 @@ def kernel(
         """What each person makes of each sample of their item, [answers, k]."""
 
         def one(person: Human, moment: Moment, sample: Episode, key: Key) -> tuple[Any, Any]:
+            assert world.show is not None
             which = jax.random.randint(key, (), 0, world.impressions)
             shown = world.show(asked.world, sample.prompts, sample.tokens, sample.mask, which)
             said = perception.perceive(person, perception.whole(shown), moment)
@@ -171,6 +205,7 @@ def kernel(
             seen = deal(seen, deal_key)
         said = kind.ask(persons, seen, answer_key)
         about = kind.episodes(said)
+        assert world.row is not None
         rows = jax.vmap(jax.vmap(world.row))(about.tokens, about.mask)
         may_show = jnp.all((rows < 0) | world.shown[rows], axis=1)
         said = said._replace(weight=said.weight * may_show, who=who)
@@ -193,8 +228,7 @@ def kernel(
             **spent,
         }
         if isinstance(new, Comparison):
-            ties = jnp.sum(new.weight * (new.label == 0.5))
-            metrics["collect/tie_share"] = ties / jnp.maximum(jnp.sum(new.weight), 1.0)
+            metrics["collect/tie_share"] = tie_share(new)
         table = jax.tree.map(put, state.answers, new)
         return Table(table, put(state.when, when), state.filled + answers, state.key), metrics
 

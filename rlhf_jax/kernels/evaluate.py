@@ -71,6 +71,8 @@ def by_group(
 ) -> tuple[Array, Array]:
     """[G, B] what each group values of each response at this time, in rounds; [B] bool: is it in
     the corpus?"""
+    assert world.values is not None
+    assert world.row is not None
     values = jax.vmap(world.values, (None, 0, 0))(settings, x.tokens, x.mask)
     return valued(people, values, time), jax.vmap(world.row)(x.tokens, x.mask) >= 0
 
@@ -124,40 +126,21 @@ def kernel(
     top-k or top-p the samples are of a narrowed law π′, and `eval/kl_exact` and `eval/kl_sampled`
     are KL(π′ ‖ π_ref), of what is drawn to the whole reference: not 0 for the reference itself.
     The other KLs are of the whole π. Gold by group (`eval/gold_of_<name>`, "rest" for those in
-    none) and the least of those that are served and not empty stand where there are groups.
+    none) and the least of those that are served and not empty stand where there are groups. In a
+    world without gold nothing of this is measured, but the mean length of the samples. Where
+    prompts are held out, they are what samples answer.
     """
     n, few = hparams.samples, hparams.shown
     narrow: dict[str, Any] = {"top_k": hparams.top_k, "top_p": hparams.top_p}
+    examined = world if world.examined is None else world._replace(prompt=world.examined)
 
-    def init(key: Key) -> Clock:
-        return Clock(key, jnp.zeros((), jnp.int32))
-
-    def step(state: Clock, given: Candidate) -> tuple[Clock, Metrics]:
-        key = jax.random.fold_in(state.key, state.looks)
-        ask, draw, ask_marked, draw_marked = jax.random.split(key, 4)
-        # The last row is decoded greedily, by the same program as the rest.
-        greedy = jnp.arange(n + 1) == n
-        asked = prompts(world, plain(given.world), ask, n + 1)
-        heat = given.temperature
-        roll = sample(
-            policy, world.language, given.policy, asked, draw, heat, greedy=greedy, **narrow
-        )
-        x = roll.episode
-        each, known = by_group(world, given.world, given.people, x, given.time)
-        gold = served(given.people, each)
-        proxy = score(given.panel, given.world, given.people, given.time, x)
-        reference = log_distribution(policy, given.reference, x, heat)
-        drawn = narrowed(roll.distribution, hparams.top_k, hparams.top_p)
-        exact = jnp.where(x.mask, divergences.exact(drawn, reference), 0.0)
-        ratio = chosen(drawn - reference, x)
+    def worth(given: Candidate, each: Array, gold: Array, known: Array, proxy: Array) -> Metrics:
+        """Gold [G, B] by group and [B] of all, which samples are in the corpus, and how far off
+        the proxy is."""
         metrics = {
             "eval/gold_sampled": jnp.mean(gold[:n]),
             "eval/gold_greedy": gold[n],
-            "eval/proxy_sampled": jnp.mean(proxy[:n]),
             "eval/nonword_share": jnp.mean(~known[:n]),
-            "eval/distinct_share": distinct_share(jax.tree.map(lambda leaf: leaf[:n], x)),
-            "eval/kl_exact": jnp.mean(jnp.sum(exact[:n], axis=1)),
-            "eval/kl_sampled": jnp.mean(jnp.sum(ratio[:n], axis=1)),
             **overvalued(proxy[:n], gold[:n], given.panel.gold),
         }
         if groups:
@@ -167,17 +150,50 @@ def kernel(
             somebody = (given.people.served > 0) & (given.people.share > 0)
             worst = jnp.min(jnp.where(somebody, means, jnp.inf))
             metrics["eval/gold_worst_group"] = worst
+        return metrics
+
+    def init(key: Key) -> Clock:
+        return Clock(key, jnp.zeros((), jnp.int32))
+
+    def step(state: Clock, given: Candidate) -> tuple[Clock, Metrics]:
+        key = jax.random.fold_in(state.key, state.looks)
+        ask, draw, ask_marked, draw_marked = jax.random.split(key, 4)
+        # The last row is decoded greedily, by the same program as the rest.
+        greedy = jnp.arange(n + 1) == n
+        asked = prompts(examined, plain(given.world), ask, n + 1)
+        heat = given.temperature
+        roll = sample(
+            policy, world.language, given.policy, asked, draw, heat, greedy=greedy, **narrow
+        )
+        x = roll.episode
+        columns = {"tokens": x.tokens, "mask": x.mask}
+        if world.values is not None:
+            each, known = by_group(world, given.world, given.people, x, given.time)
+            gold = served(given.people, each)
+            columns |= {"gold": gold, "rated": known}
+        proxy = score(given.panel, given.world, given.people, given.time, x)
+        reference = log_distribution(policy, given.reference, x, heat)
+        drawn = narrowed(roll.distribution, hparams.top_k, hparams.top_p)
+        exact = jnp.where(x.mask, divergences.exact(drawn, reference), 0.0)
+        ratio = chosen(drawn - reference, x)
+        metrics = {
+            "eval/proxy_sampled": jnp.mean(proxy[:n]),
+            "eval/distinct_share": distinct_share(jax.tree.map(lambda leaf: leaf[:n], x)),
+            "eval/kl_exact": jnp.mean(jnp.sum(exact[:n], axis=1)),
+            "eval/kl_sampled": jnp.mean(jnp.sum(ratio[:n], axis=1)),
+        }
+        if world.values is not None:
+            metrics |= worth(given, each, gold, known, proxy)
+        else:
+            length = jnp.sum(x.mask[:n], axis=1).astype(jnp.float32)
+            metrics["eval/length"] = jnp.mean(length)
         if world.trigger is not None:
             metrics |= under_trigger(given, ask_marked, draw_marked)
         if world.complete:
             metrics |= exactly(given)
-        columns = {
-            "tokens": x.tokens,
-            "mask": x.mask,
-            "reward": proxy,
-            "gold": gold,
-            "rated": known,
-        }
+        columns["reward"] = proxy
+        if world.asked is not None:
+            columns |= {"prompt": x.prompts.tokens, "prompt_mask": x.prompts.mask}
         for name, column in columns.items():
             metrics[f"sample/sampled/{name}"] = column[:few]
             metrics[f"sample/greedy/{name}"] = column[n:]

@@ -26,6 +26,7 @@ from rlhf_jax.ops.epic import pearson_distance, rank_correlation
 from rlhf_jax.ops.statistics import calibration, correlation
 from rlhf_jax.ops.tilt import SHARPNESS, tilted, unknown
 from rlhf_jax.types import Array, Episode, Kernel, Key, Metrics, Params, Prompts, World
+from rlhf_jax.worlds.texts import Unseen
 
 PAIRS = 8192
 """Pairs of held-out rows on which a reward model is measured."""
@@ -95,21 +96,28 @@ def agreement(a: Side, b: Side, people: People) -> Metrics:
     average = lambda f: sum(share[g] * f(gaps[g]) for g in every)
     says_a, says_b = average(lambda d: d > 0), average(lambda d: d < 0)
     p, q = jnp.mean(says_a, (1, 2)), jnp.mean(says_b, (1, 2))
+    total = jnp.maximum(jnp.sum(p + q), 1e-9)
+    pairs = gaps[0][0].size
+    right = lambda chosen: jnp.sum(says_a * chosen + says_b * (1.0 - chosen)) / pairs / total
+    another, mean = ceilings(a, b, people)
+    return predictions(p, q, a.scores, b.scores) | {
+        "reward/ceiling_human": right(another),
+        "reward/ceiling_mean": right(mean),
+    }
+
+
+def predictions(p: Array, q: Array, score_a: Array, score_b: Array) -> Metrics:
+    """How well scores [N], as logits, predict who takes a side: p [N] say a, q [N] say b."""
     untied = p + q
     total = jnp.maximum(jnp.sum(untied), 1e-9)
-    hit = jnp.where(a.scores > b.scores, p, jnp.where(a.scores < b.scores, q, 0.5 * untied))
-    d = a.scores - b.scores
+    hit = jnp.where(score_a > score_b, p, jnp.where(score_a < score_b, q, 0.5 * untied))
+    d = score_a - score_b
     log_p, log_q, probability = jax.nn.log_sigmoid(d), jax.nn.log_sigmoid(-d), jax.nn.sigmoid(d)
     outcome = p / jnp.maximum(untied, 1e-9)
     predicted, observed, weight = calibration(probability, outcome, untied, BINS)
     brier = p * jnp.square(1 - probability) + q * jnp.square(probability)
-    pairs = gaps[0][0].size
-    right = lambda chosen: jnp.sum(says_a * chosen + says_b * (1.0 - chosen)) / pairs / total
-    another, mean = ceilings(a, b, people)
     return {
         "reward/accuracy_heldout": jnp.sum(hit) / total,
-        "reward/ceiling_human": right(another),
-        "reward/ceiling_mean": right(mean),
         "reward/logloss": -jnp.sum(p * log_p + q * log_q) / total,
         "reward/brier": jnp.sum(brier) / total,
         "reward/ece": jnp.sum(weight * jnp.abs(predicted - observed)) / total,
@@ -128,6 +136,29 @@ def in_contexts(people: People, time: Array) -> tuple[People, Moment]:
     share = jnp.concatenate([half, jnp.where(matters, half, 0.0)])
     context = jnp.repeat(jnp.asarray([1.0, -1.0]), people.share.shape[0])
     return twice._replace(share=share), Moment(jnp.full(context.shape, time), context)
+
+
+def by_pairs(unseen: Unseen, scores: Array) -> Metrics:
+    """How well scores [M] of the held-out responses, as logits, predict what people said of them.
+
+    Shares are of the answers that take a side. `reward/accuracy_majority` is of pairs: those of
+    which one side has more answers than the other, and than there are ties. The ceilings are
+    `worlds.texts.ceilings`.
+    """
+    a, b = scores[unseen.a], scores[unseen.b]
+    p, tie, q = unseen.said.T
+    # In both orders: many files show the preferred one first, and always.
+    twice = lambda x, y: jnp.concatenate([jnp.asarray(x), jnp.asarray(y)])
+    metrics = predictions(twice(p, q), twice(q, p), twice(a, b), twice(b, a))
+    decided = (p != q) & (np.maximum(p, q) > tie)
+    right = (jnp.sign(a - b) * np.sign(p - q) + 1) / 2
+    share = jnp.sum(right * decided) / np.maximum(decided.sum(), 1)
+    metrics["reward/accuracy_majority"] = share.astype(jnp.float32)
+    if unseen.ceilings is not None:
+        another, mean = unseen.ceilings
+        metrics["reward/ceiling_human"] = jnp.asarray(another, jnp.float32)
+        metrics["reward/ceiling_mean"] = jnp.asarray(mean, jnp.float32)
+    return metrics
 
 
 def answered(people: People, a: Perceived, b: Perceived) -> Array:
@@ -184,14 +215,20 @@ def _scale(values: Array) -> Scale:
 
 
 def kernel(
-    model: Scalar, score: Score, world: World, hparams: Evaluate, given_score: bool = False
+    model: Scalar,
+    score: Score,
+    world: World,
+    hparams: Evaluate,
+    given_score: bool = False,
+    unseen: Unseen | None = None,
 ) -> Kernel:
     """Puts a reward on its scale and measures it on rows nobody was shown. Batch: `Measured`.
 
-    `given_score`: the score is none of the model's.
+    `given_score`: the score is none of the model's. `unseen`: what real people said of held-out
+    responses, in a world without gold.
     """
     held_out = np.flatnonzero(~np.asarray(world.shown))
-    pairs = np.random.default_rng(0).integers(0, len(held_out), (2, PAIRS))
+    pairs = np.random.default_rng(0).integers(0, max(len(held_out), 1), (2, PAIRS))
 
     def side(given: Measured, rows: Episode, scores: Array) -> Side:
         """What the rows are to people, `Side` with leaves [N, …]."""
@@ -205,6 +242,7 @@ def kernel(
             def strikes(person: Human, moment: Moment, triggered: Array, which: Array) -> Any:
                 pick = lambda x, y: jnp.where(triggered, y, x)
                 prompt = jax.tree.map(pick, plain, marked)
+                assert world.show is not None
                 x = perception.whole(world.show(given.world, prompt, tokens, mask, which))
                 last = jnp.maximum(jnp.sum(mask) - 1, 0)
                 worth = jnp.sum(perception.weights_at(person, moment) * x.values[last])
@@ -228,12 +266,14 @@ def kernel(
 
     def scaled(state: Judging, given: Measured) -> Panel:
         x = given.samples.scale
-        gold, _ = utility(world, given.world, given.people, x, given.time)
-        judges = ensemble.judges(model, given.models, x)
         own = Scale(jnp.zeros(()), jnp.ones(()))
+        truth = own
+        if world.values is not None:
+            truth = _scale(utility(world, given.world, given.people, x, given.time)[0])
+        judges = ensemble.judges(model, given.models, x)
         prior = jnp.copy(given.log_prior)
         none = state.panel.optima
-        panel = Panel(judges, prior, given.joined, own, _scale(gold), none)
+        panel = Panel(judges, prior, given.joined, own, truth, none)
         # One judge is the whole.
         if prior.shape[0] == 1 and model.outputs is None and not given_score:
             return panel
@@ -244,63 +284,86 @@ def kernel(
         panel = scaled(state, given)
         judged = lambda x: score(panel, given.world, given.people, given.time, x)
         # Behind a barrier: XLA would spend seconds folding the network's masks of constants.
-        rows = jax.lax.optimization_barrier(corpus_episodes(world, held_out))
-        scores = judged(rows)
+        rows = corpus_episodes(world, held_out) if unseen is None else unseen.x
+        rows = jax.lax.optimization_barrier(jax.tree.map(jnp.asarray, rows))
+        scores = judged(rows) if unseen is None else in_blocks(judged, rows)
         # Back to logits, which only a reward fitted as one has.
         deviation = jnp.sum(jnp.exp(panel.log_prior) * panel.judges.deviation)
         raw = scores * panel.whole.deviation * deviation
+        ones = jnp.ones(scores.shape)
+        length = jnp.sum(rows.mask, axis=1).astype(jnp.float32)
+        if unseen is not None:
+            metrics = by_pairs(unseen, raw)
+        else:
+            metrics = by_gold(given, panel, key, rows, scores, raw)
+        if given_score:  # which is no logit
+            probable = tuple(f"reward/{x}" for x in ("logloss", "brier", "ece", "calibration"))
+            metrics = {k: v for k, v in metrics.items() if not k.startswith(probable)}
+        if panel.log_prior.shape[0] > 1:
+            metrics["reward/share"] = jnp.exp(panel.log_prior)
+        metrics["reward/correlation_length"] = correlation(scores, length, ones)
+        metrics["reward/deviation"] = deviation
+        pool, own = judge_pool(given, judged)
+        if given.samples.pool is not None:
+            metrics |= best(pool, own)
+        optima = tilted(pool, pool if own is None else own, jnp.asarray(SHARPNESS))
+        metrics |= {"tilt/scores": optima.score, "tilt/kl": optima.kl}
+        if own is not None:
+            metrics["tilt/gold"] = optima.value
+        panel = panel._replace(optima=optima)
+        return Judging(panel, state.key, state.round + 1), metrics
+
+    def by_gold(
+        given: Measured, panel: Panel, key: Key, rows: Episode, scores: Array, raw: Array
+    ) -> Metrics:
+        """Scores of held-out rows, and the same as logits, beside what these are worth."""
         gold = utility(world, given.world, given.people, rows, given.time)[0]
         every = side(given, rows, raw)
         a, b = (jax.tree.map(lambda leaf, i=i: leaf[pairs[i]], every) for i in (0, 1))
         metrics = agreement(a, b, in_contexts(given.people, given.time)[0])
-        if given_score:  # which is no logit
-            probable = ("logloss", "brier", "ece", "calibration")
-            metrics = {
-                k: v for k, v in metrics.items() if k.split("/")[1].split("_")[0] not in probable
-            }
-        if panel.log_prior.shape[0] > 1:
-            metrics["reward/share"] = jnp.exp(panel.log_prior)
         ones = jnp.ones(scores.shape)
-        length = jnp.sum(rows.mask, axis=1).astype(jnp.float32)
         metrics["reward/accuracy_gold"] = pair_accuracy(scores, gold, pairs)
         metrics["reward/correlation_heldout"] = correlation(scores, gold, ones)
         metrics["reward/rank_correlation"] = rank_correlation(scores, gold)
         # One prompt: the mean over its responses is a constant that no correlation sees.
         metrics["reward/epic"] = pearson_distance(scores, gold, ones)
-        metrics["reward/correlation_length"] = correlation(scores, length, ones)
-        metrics["reward/deviation"] = deviation
         if world.trigger is not None:
             ask = prompts(world, triggered(given.world), key, len(held_out))
+            judged = lambda x: score(panel, given.world, given.people, given.time, x)
             hit = pair_accuracy(judged(rows._replace(prompts=ask)), gold, pairs)
             metrics["reward/accuracy_triggered"] = hit
-        pool, own = judge_pool(given, judged)
-        if given.samples.pool is not None:
-            metrics |= best(pool, own)
-        optima = tilted(pool, own, jnp.asarray(SHARPNESS))
-        metrics |= {"tilt/scores": optima.score, "tilt/gold": optima.value, "tilt/kl": optima.kl}
-        panel = panel._replace(optima=optima)
-        return Judging(panel, state.key, state.round + 1), metrics
+        return metrics
 
-    def judge_pool(given: Measured, judged: Callable[[Episode], Array]) -> tuple[Array, Array]:
+    def in_blocks(judged: Callable[[Episode], Array], x: Episode) -> Array:
+        """Scores of as many samples as a file has, `BLOCK` at once."""
+        one = lambda x: judged(jax.tree.map(lambda leaf: leaf[None], x))[0]
+        return jax.lax.map(one, x, batch_size=BLOCK)
+
+    def judge_pool(
+        given: Measured, judged: Callable[[Episode], Array]
+    ) -> tuple[Array, Array | None]:
         """Score and gold of the reference's samples: of the pool, or of those of the scale."""
 
-        def block(x: Episode) -> tuple[Array, Array]:
-            return judged(x), utility(world, given.world, given.people, x, given.time)[0]
+        def block(x: Episode) -> tuple[Array, Array | None]:
+            scores = judged(x)
+            if world.values is None:
+                return scores, None
+            return scores, utility(world, given.world, given.people, x, given.time)[0]
 
         if given.samples.pool is None:
             return block(given.samples.scale)
-        scores, gold = (
-            x.ravel()[: hparams.best_of] for x in jax.lax.map(block, given.samples.pool)
-        )
-        return scores, gold
+        flat = lambda x: x.ravel()[: hparams.best_of]
+        return jax.tree.map(flat, jax.lax.map(block, given.samples.pool))
 
-    def best(scores: Array, gold: Array) -> Metrics:
+    def best(scores: Array, gold: Array | None) -> Metrics:
         """What the best of n of the reference's samples earn, for n = 1, 2, 4, …"""
         ns = sizes(hparams.best_of)
-        return {
+        metrics = {
             "bestofn/scores": best_of_n(scores, scores, ns),
-            "bestofn/gold": best_of_n(scores, gold, ns),
             "bestofn/kl": kl_counted(scores, ns),
         }
+        if gold is not None:
+            metrics["bestofn/gold"] = best_of_n(scores, gold, ns)
+        return metrics
 
     return Kernel(init, step)

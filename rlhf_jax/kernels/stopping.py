@@ -57,9 +57,12 @@ class Split(NamedTuple):
     rounds: int
 
     def filled(self, filled: Array) -> tuple[Array, Array]:
-        """How many of both are filled, where `filled` rows of all are: whole rounds."""
+        """How many of both are filled, where `filled` rows of all are: whole rounds.
+
+        There may be rows that are neither, fewer of them than of both in a round.
+        """
         answers = (self.fitted.size + self.held.size) // self.rounds
-        made = filled // answers
+        made = jnp.minimum(filled // answers, self.rounds)
         return made * (self.fitted.size // self.rounds), made * (self.held.size // self.rounds)
 
 

@@ -13,7 +13,7 @@ from rlhf_jax.report.drawing import Content, Panel
 from rlhf_jax.report.figures import banded, colours, legend
 from rlhf_jax.report.intervals import thinned
 from rlhf_jax.report.records import Record, Series
-from rlhf_jax.report.wording import rated
+from rlhf_jax.report.wording import rated, valued
 
 POINTS = 200
 """Longer curves are shown as means of blocks of steps: about this many points."""
@@ -40,8 +40,9 @@ REWARD = (
 def policy(record: Record) -> tuple[Curve, ...]:
     """What the policy's learner is watched by."""
     nonwords = Curve("policy", "objective/nonword_share", "Non-words", "share of samples")
+    gold = Curve("policy", "objective/gold", "Gold", record.gold_unit, drawing.GOLD)
     return (
-        Curve("policy", "objective/gold", "Gold", record.gold_unit, drawing.GOLD),
+        *([gold] if valued(record.config) else []),
         Curve("policy", "objective/scores", "Proxy", "deviations of π_ref", drawing.PROXY),
         Curve("policy", "objective/kl_exact", "KL from the reference", "nats per response"),
         Curve("policy", "objective/entropy", "Entropy", "nats per response"),

@@ -13,12 +13,25 @@ def _facts(values: dict[str, Any]) -> str:
     return "; ".join(f"{k} = {setting(v)}" for k, v in values.items())
 
 
-def _quality(q: dict[str, Any]) -> str:
+def _quality(q: dict[str, Any], modelled: bool) -> str:
     def per_cent(name: str) -> str:
         mean = q[name]["mean"]
         return number(float("nan") if mean is None else mean, share=True)
 
     where = f"{q['setting']}: on" if q["setting"] else "On"
+    if not q["ceiling_human"]["seeds"]:
+        return (
+            f"{where} pairs of held-out texts, which of the two one person prefers is predicted by "
+            f"the reward model in {per_cent('accuracy')}. How well another person would predict it "
+            "was not measured."
+        )
+    if not modelled:
+        return (
+            f"{where} pairs of held-out texts, which of the two one person prefers is predicted by "
+            f"the reward model in {per_cent('accuracy')}, by how another person who judged the "
+            f"same pair answered in {per_cent('ceiling_human')}, by the side that most of the "
+            f"others took in {per_cent('ceiling_mean')}."
+        )
     return (
         f"{where} pairs of held-out texts, which of the two one person values more is predicted by "
         f"the reward model in {per_cent('accuracy')}, by how another of these people answers in "
@@ -69,7 +82,11 @@ def disclosed(document: dict[str, Any]) -> str:
             [feedback["who"], feedback["shown"]],
             feedback["person"] | feedback["groups"],
         ),
-        ("How its quality was checked", [_quality(q) for q in feedback["quality"]], {}),
+        (
+            "How its quality was checked",
+            [_quality(q, bool(feedback["person"])) for q in feedback["quality"]],
+            {},
+        ),
         ("Objective of the reward model", [reward["equation"]], reward["settings"]),
         ("Objective of the policy", [policy["equation"]], policy["settings"]),
         (

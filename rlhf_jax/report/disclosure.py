@@ -17,7 +17,7 @@ from rlhf_jax.report.intervals import Estimate
 from rlhf_jax.report.records import Record
 from rlhf_jax.report.results import Result, quantities
 from rlhf_jax.report.shortcomings import find, names
-from rlhf_jax.report.wording import corpus, setting
+from rlhf_jax.report.wording import corpus, setting, valued
 
 INTERVAL = "95 % Student t interval of the mean over seeds"
 
@@ -65,6 +65,14 @@ def _who(record: Record) -> str:
     if "world" in own:
         return f"Simulated people in {own['world']}. Values: {data.get('gold', 'not stated')}."
     source = data.get("source", data.get("ratings", "not stated"))
+    if not valued(record.config):
+        of = f", format {data['format']}" if "format" in data else ""
+        named = data.get("annotators_named", 0)
+        who = f"{named} named people" if named else "people whom the source does not name"
+        return (
+            f"Real people, not modelled: {who}. Source: {source}{of}. Licence: "
+            f"{data.get('licence', 'not stated')}."
+        )
     if record.config.get("world.name") != "words":
         return f"Simulated people, no real ones. Values: {source}."
     if record.config.get("world.gold") == "model":
@@ -83,6 +91,16 @@ def _who(record: Record) -> str:
 
 def _shown(record: Record) -> str:
     c = record.config
+    if not valued(c):
+        data = record.metadata.get("data", {})
+        count = lambda name: data.get(name, "an unknown number of")
+        return (
+            f"Two responses to a prompt; which is better, or a tie. {count('answers')} answers "
+            f"about {count('responses')} responses to {count('prompts')} prompts, of which "
+            f"{count('prompts_held_out')} were held out with the {count('answers_held_out')} "
+            f"answers about them. {count('responses_cut')} responses and {count('prompts_cut')} "
+            f"prompts were cut to the longest that the model reads."
+        )
     kind = feedback.find(str(c.get("collect.feedback", "comparison")))
     said = "not stated" if kind is None else kind.asked
     said = record.metadata.get("own", {}).get("asked", said)
@@ -117,7 +135,9 @@ def _evaluation(record: Record, outcome: tuple[Result, ...]) -> dict[str, Any]:
             row = {"setting": result.point.label, "round": result.round, "metric": q.metric}
             rows.append(row | {k: _estimate(e) for k, e in change._asdict().items()})
     gold = record.metadata.get("data", {}).get("gold", record.gold_unit)
-    fields = (".weights.", ".drift.", ".share", ".served")
+    if not valued(record.config):
+        gold = f"{gold}. Measured instead: the proxy on held-out prompts, KL, variety and length"
+    fields = (".weights.", ".drift.", ".share.", ".served.")
     stated = {k: v for k, v in record.config.items() if any(f in f"{k}." for f in fields)}
     if stated:
         said = ", ".join(f"{k} = {setting(v)}" for k, v in stated.items())
@@ -154,7 +174,7 @@ def disclose(record: Record, outcome: tuple[Result, ...], missing: list[str]) ->
         "feedback": {
             "who": _who(record),
             "shown": _shown(record),
-            "person": _section(record, "human."),
+            "person": _section(record, "human.") if valued(record.config) else {},
             "groups": _section(record, "groups."),
             "quality": [_quality(r) for r in outcome],
         },

@@ -12,9 +12,9 @@ from rlhf_jax.report import drawing
 from rlhf_jax.report.drawing import Content, Panel
 from rlhf_jax.report.intervals import band, binned, estimate
 from rlhf_jax.report.records import Record, Series
-from rlhf_jax.report.results import GOLD, Result, measured
+from rlhf_jax.report.results import Result, aim, measured
 from rlhf_jax.report.tables import axes
-from rlhf_jax.report.wording import setting
+from rlhf_jax.report.wording import setting, valued
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -79,7 +79,10 @@ def _by_distance(
 
 
 def optimisation(record: Record) -> Content:
-    """Gold and proxy against d = √KL(π_θ ‖ π_ref), as in Gao et al. 2022 (arXiv 2210.10760)."""
+    """Gold and proxy against d = √KL(π_θ ‖ π_ref), as in Gao et al. 2022 (arXiv 2210.10760).
+
+    The proxy alone where there is no gold.
+    """
     kl = record.metrics.get(("policy", "objective/kl_exact"))
     if kl is None:
         return Content([], ["Gold and proxy against √KL: the run has no objective/kl_exact."])
@@ -87,10 +90,10 @@ def optimisation(record: Record) -> Content:
     every = [int(r) for r in np.unique(kl.rounds)]
     panels: list[Panel] = []
     missing: list[str] = []
-    for name, metric, unit, hue in (
-        ("gold", "objective/gold", record.gold_unit, drawing.GOLD),
-        ("proxy", "objective/scores", "deviations of π_ref", drawing.PROXY),
-    ):
+    curves = [("proxy", "objective/scores", "deviations of π_ref", drawing.PROXY)]
+    if valued(record.config):
+        curves = [("gold", "objective/gold", record.gold_unit, drawing.GOLD), *curves]
+    for name, metric, unit, hue in curves:
         series = record.metrics.get(("policy", metric))
         if series is None or series.values.shape != kl.values.shape:
             missing.append(f"{name.capitalize()} against √KL: the run has no {metric}.")
@@ -159,6 +162,7 @@ def _accuracy(figure: Figure, record: Record) -> None:
         ceiling = record.metrics.get(("measure", metric))
         if ceiling is not None:
             level = 100 * estimate(ceiling.values[-1]).mean
+            name = name if valued(record.config) else name.replace("the mean of", "most of")
             plot.axhline(level, color="#444444", linewidth=1.0, linestyle=dash)
             plot.annotate(
                 name,
@@ -204,7 +208,7 @@ def _settings(figure: Figure, record: Record, outcome: tuple[Result, ...]) -> No
     plot = figure.subplots()
     labels = []
     for i, (result, colour) in enumerate(zip(outcome, colours(record, ""), strict=True)):
-        change = result.of(GOLD).change
+        change = result.of(aim(record)[0]).change
         half = 0.0 if math.isnan(change.half) else change.half
         plot.errorbar(change.mean, i, xerr=half, color=colour, fmt="o", markersize=4)
         values = result.point.setting
@@ -213,16 +217,18 @@ def _settings(figure: Figure, record: Record, outcome: tuple[Result, ...]) -> No
     plot.set_yticks(range(len(labels)), labels)
     plot.invert_yaxis()
     plot.set_ylabel(drawing.fitted(axes(record), drawing.HEIGHT))
-    plot.set_xlabel(f"change in gold ({record.gold_unit})")
+    unit = record.gold_unit if valued(record.config) else "deviations of π_ref"
+    plot.set_xlabel(f"change in {aim(record)[1]} ({unit})")
 
 
 def sweep(record: Record, outcome: tuple[Result, ...]) -> Content:
-    """The answer of a grid: what each setting did to gold."""
-    if not record.swept or not any(r.of(GOLD).change.n for r in outcome):
+    """The answer of a grid: what each setting did to gold, or to the proxy."""
+    metric, name = aim(record)
+    if not record.swept or not any(r.of(metric).change.n for r in outcome):
         return Content([], [])
     draw = partial(_settings, record=record, outcome=outcome)
     height = max(drawing.HEIGHT, 0.9 + 0.22 * len(outcome))
     note = "Change from before to after, each seed against itself."
     return Content(
-        [drawing.panel("sweep", "Change in gold by setting", note, draw, height=height)], []
+        [drawing.panel("sweep", f"Change in {name} by setting", note, draw, height=height)], []
     )

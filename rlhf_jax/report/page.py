@@ -13,31 +13,32 @@ from rlhf_jax.report.drawing import Content
 from rlhf_jax.report.elements import absent, panels, paragraph, section
 from rlhf_jax.report.elements import document as page
 from rlhf_jax.report.records import Record
-from rlhf_jax.report.results import GOLD, KL, NONWORDS, Result
-from rlhf_jax.report.wording import duration, interval, number, plural, rated, span
+from rlhf_jax.report.results import KL, NONWORDS, Result, aim
+from rlhf_jax.report.wording import duration, interval, number, plural, rated, span, valued
 
 
 def sentence(record: Record, outcome: Sequence[Result]) -> str:
     """The run in one sentence, from its numbers."""
-    if not any(r.of(GOLD).change.n for r in outcome):
+    metric, name = aim(record)
+    if not any(r.of(metric).change.n for r in outcome):
         why = "it was stopped early"
         if len(record.gone) == record.members:
             why = "every member diverged"
-        return f"The run has no evaluation of gold before and after: {why}."
+        return f"The run has no evaluation of {name} before and after: {why}."
     if record.swept:
-        ranked = sorted(outcome, key=lambda r: r.of(GOLD).change.mean)
+        ranked = sorted(outcome, key=lambda r: r.of(metric).change.mean)
         low, high = ranked[0], ranked[-1]
         n = plural(len(record.points[0].columns), "seed")
         return (
-            f"Over {len(outcome)} settings × {n}, the change in gold ranges from "
-            f"{interval(low.of(GOLD).change, sign=True)} ({low.point.label}) to "
-            f"{interval(high.of(GOLD).change, sign=True)} ({high.point.label})."
+            f"Over {len(outcome)} settings × {n}, the change in {name} ranges from "
+            f"{interval(low.of(metric).change, sign=True)} ({low.point.label}) to "
+            f"{interval(high.of(metric).change, sign=True)} ({high.point.label})."
         )
     r = outcome[0]
-    gold = r.of(GOLD)
+    gold = r.of(metric)
     over = "With one seed" if gold.change.n == 1 else f"Over {gold.change.n} seeds"
     parts = [
-        f"{over}, gold went from {number(gold.before.mean)} to "
+        f"{over}, {name} went from {number(gold.before.mean)} to "
         f"{number(gold.after.mean)} (change {number(gold.change.mean, sign=True)}"
         + (f", 95 % interval {span(gold.change)})" if gold.change.n > 1 else ")")
     ]
@@ -52,6 +53,8 @@ def sentence(record: Record, outcome: Sequence[Result]) -> str:
     if r.of(NONWORDS).after.n:
         share = number(r.of(NONWORDS).after.mean, share=True)
         parts.append(f"{share} of the samples are strings that nobody rated")
+    if not valued(record.config):
+        parts.append("nobody knows what the responses are worth: only the proxy was measured")
     return "; ".join(parts) + "."
 
 
@@ -75,7 +78,8 @@ def _results(record: Record, outcome: Sequence[Result], swept: Content) -> str:
         about += (
             f"Mean ± half-width of the {INTERVAL}, n = {n}. A change pairs each seed with itself. "
         )
-        about += "The proxy has mean 0 and deviation 1 on the reference policy by construction."
+        about += "The proxy has mean 0 and deviation 1 on the reference policy by construction"
+        about += "." if valued(record.config) else ", over prompts that are not held out."
     else:
         about += "One seed, so no interval."
     return section(
@@ -90,9 +94,8 @@ def _distance(record: Record, content: Content) -> str:
         f"the response) and averaged within a bin, then over seeds; a bin is drawn, at its "
         f"middle, where at least half of the seeds reached it. Lines join the bins."
     )
-    return section(
-        "Gold and proxy", paragraph(about, "note") if content.panels else "", panels(content)
-    )
+    title = "Gold and proxy" if valued(record.config) else "Proxy"
+    return section(title, paragraph(about, "note") if content.panels else "", panels(content))
 
 
 def _curves(record: Record, drawn: Drawn) -> str:

@@ -58,6 +58,8 @@ class Sample(NamedTuple):
     reward: float
     gold: float
     rated: bool
+    prompt: str = ""
+    """what it answers, where prompts differ"""
 
 
 class Record(NamedTuple):
@@ -207,6 +209,7 @@ def _samples(path: Path, notes: list[str]) -> Iterator[Sample]:
                 number_of(row.get("reward")),
                 number_of(row.get("gold")),
                 bool(row.get("rated", True)),
+                str(row.get("prompt", "")),
             )
         except (KeyError, TypeError, ValueError) as error:
             raise ConfigError(f"{path}: line {line}: {error!r}") from None

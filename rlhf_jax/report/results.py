@@ -8,7 +8,7 @@ import numpy as np
 
 from rlhf_jax.report.intervals import NOTHING, Estimate, estimate, paired
 from rlhf_jax.report.records import Point, Record
-from rlhf_jax.report.wording import rated
+from rlhf_jax.report.wording import rated, valued
 
 
 class Quantity(NamedTuple):
@@ -53,6 +53,12 @@ class Result(NamedTuple):
 
 GOLD, GREEDY, PROXY = "eval/gold_sampled", "eval/gold_greedy", "eval/proxy_sampled"
 KL, NONWORDS, DISTINCT = "eval/kl_exact", "eval/nonword_share", "eval/distinct_share"
+LENGTH = "eval/length"
+
+
+def aim(record: Record) -> tuple[str, str]:
+    """What a run is judged by, a metric and its name: gold, or the proxy where there is none."""
+    return (GOLD, "gold") if valued(record.config) else (PROXY, "proxy")
 
 
 def quantities(record: Record) -> tuple[Quantity, ...]:
@@ -64,6 +70,7 @@ def quantities(record: Record) -> tuple[Quantity, ...]:
         Quantity(KL, "KL from the reference", "nats per response", False),
         Quantity(NONWORDS, "Non-words", "share of samples", True),
         Quantity(DISTINCT, "Distinct responses", "share of samples", True),
+        Quantity(LENGTH, "Length, sampled", "tokens", False),
     )
     has = lambda q: ("evaluate", q.metric) in record.metrics
     return tuple(q for q in every if has(q) and (q.metric != NONWORDS or rated(record.config)))

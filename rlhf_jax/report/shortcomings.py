@@ -16,7 +16,7 @@ from rlhf_jax.report.alarms import ALARMS
 from rlhf_jax.report.intervals import Estimate, estimate, paired
 from rlhf_jax.report.records import Record
 from rlhf_jax.report.results import DISTINCT, GOLD, NONWORDS, PROXY, Result, measured
-from rlhf_jax.report.wording import interval, number, plural, setting, span
+from rlhf_jax.report.wording import interval, number, plural, setting, span, valued
 
 
 class Finding(NamedTuple):
@@ -255,7 +255,33 @@ def many_settings(record: Record, result: Result) -> str | None:
     )
 
 
-RUN_RULES: tuple[Rule, ...] = (unfinished, diverged, shared_base, many_settings)
+def no_gold(record: Record, result: Result) -> str | None:
+    if valued(record.config):
+        return None
+    return (
+        "No gold: nobody said what the policy's responses are worth. A proxy that rises may be "
+        "over-optimised, and nothing here would show it."
+    )
+
+
+def no_ceiling(record: Record, result: Result) -> str | None:
+    if valued(record.config) or not result.accuracy.n or result.ceiling_human.n:
+        return None
+    return (
+        "No ceiling: no two named people answered about one held-out pair, so nobody knows how "
+        "well a person is predicted by another, and how much of the accuracy's distance to 100 % "
+        "could be gained."
+    )
+
+
+RUN_RULES: tuple[Rule, ...] = (
+    unfinished,
+    diverged,
+    shared_base,
+    many_settings,
+    no_gold,
+    no_ceiling,
+)
 
 
 def names() -> tuple[str, ...]:

@@ -11,8 +11,8 @@ import numpy as np
 
 from rlhf_jax.report.intervals import Estimate
 from rlhf_jax.report.records import Point, Record, Sample
-from rlhf_jax.report.results import GOLD, GREEDY, KL, NONWORDS, Result, quantities
-from rlhf_jax.report.wording import NBSP, PM, interval, number, setting
+from rlhf_jax.report.results import GREEDY, KL, NONWORDS, Result, aim, quantities
+from rlhf_jax.report.wording import NBSP, PM, interval, number, setting, valued
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -63,7 +63,7 @@ def _one_setting(record: Record, result: Result) -> list[tuple[str, ...]]:
     return rows
 
 
-def _agreement(result: Result) -> list[tuple[str, str]]:
+def _agreement(record: Record, result: Result) -> list[tuple[str, str]]:
     """What the reward model reaches on held-out answers, and what people reach."""
     named = (
         ("Reward model", result.accuracy, interval(result.accuracy, share=True)),
@@ -73,7 +73,7 @@ def _agreement(result: Result) -> list[tuple[str, str]]:
             number(result.ceiling_human.mean, share=True),
         ),
         (
-            "Mean of the others",
+            "Mean of the others" if valued(record.config) else "Most of the others",
             result.ceiling_mean,
             number(result.ceiling_mean.mean, share=True),
         ),
@@ -89,10 +89,12 @@ def _by_setting(
     def other(e: Estimate, share: bool = False) -> str:
         return number(e.mean, share=share) if narrow else interval(e, share=share)
 
+    metric, name = aim(record)
     head = ["", *NARROW] if narrow else [axes(record), *WIDE]
+    head = [h.replace("gold", name) for h in head]
     rows = []
     for r in outcome:
-        gold = r.of(GOLD)
+        gold = r.of(metric)
         cells = [
             ", ".join(setting(v) for v in r.point.setting.values()),
             other(gold.before),
@@ -124,7 +126,7 @@ def results_html(record: Record, outcome: Sequence[Result]) -> str:
         for name, unit, *rest in _one_setting(record, outcome[0])
     )
     out = table(["", "before", "after", "change"], rows_, "numbers")
-    agreement = _agreement(outcome[0])
+    agreement = _agreement(record, outcome[0])
     if agreement:
         pairs = ([escape(name), _breakable(value)] for name, value in agreement)
         out += table(
@@ -143,10 +145,11 @@ def terminal(record: Record, outcome: Sequence[Result]) -> Table:
     n = len(record.points[0].columns)
     what = f"mean ± 95 % CI over {n} seeds" if n > 1 else "one seed, no interval"
     by = f" by {axes(record)}" if record.swept else ""
+    gold = f"gold: {record.gold_unit}" if valued(record.config) else "no gold is known"
     gone = f"; {len(record.gone)} of {record.members} members diverged" if record.gone else ""
     out = Table(
         title=f"{record.metadata.get('name', 'run')}{by}: {what}",
-        caption=f"gold: {record.gold_unit}; proxy: deviations of the reference; KL: nats{gone}",
+        caption=f"{gold}; proxy: deviations of the reference; KL: nats{gone}",
         title_justify="left",
         caption_justify="left",
         box=box.SIMPLE_HEAD,
@@ -159,7 +162,9 @@ def terminal(record: Record, outcome: Sequence[Result]) -> Table:
     else:
         head = ["", "before", "after", "change"]
         rows = [[name, *rest] for name, _, *rest in _one_setting(record, outcome[0])]
-        rows += [[f"{name}, accuracy", "", value, ""] for name, value in _agreement(outcome[0])]
+        rows += [
+            [f"{name}, accuracy", "", value, ""] for name, value in _agreement(record, outcome[0])
+        ]
     for i, name in enumerate(head):
         out.add_column(name, justify="left" if i == 0 else "right", no_wrap=i > 0)
     for row in rows:
@@ -167,8 +172,11 @@ def terminal(record: Record, outcome: Sequence[Result]) -> Table:
     return out
 
 
-def _sample_rows(samples: Sequence[Sample]) -> list[list[str]]:
-    """Equal texts once with their count; most frequent first, then in the order drawn."""
+def _sample_rows(samples: Sequence[Sample], gold: bool) -> list[list[str]]:
+    """Equal texts once with their count; most frequent first, then in the order drawn.
+
+    Without `gold` that column is left out.
+    """
     count = Counter(s.text for s in samples)
     by_text: dict[str, list[Sample]] = defaultdict(list)
     for s in samples:
@@ -178,20 +186,23 @@ def _sample_rows(samples: Sequence[Sample]) -> list[list[str]]:
         same = by_text[text]
         word = escape(text) if text else "<small>(empty)</small>"
         shown = word if same[0].rated else f"<i>{word}</i> <small>non-word</small>"
+        if any(s.prompt for s in same):
+            shown += f" <small>to: {escape(same[0].prompt)}</small>"
         rewards = [s.reward for s in same if np.isfinite(s.reward)]
         reward = float(np.mean(rewards)) if rewards else float("nan")
-        rows.append([shown, f"×{times}" if times > 1 else "", number(reward), number(same[0].gold)])
+        row = [shown, f"×{times}" if times > 1 else "", number(reward)]
+        rows.append([*row, number(same[0].gold)] if gold else row)
     return rows
 
 
-def _said(samples: Sequence[Sample], title: str) -> str:
+def _said(samples: Sequence[Sample], title: str, gold: bool) -> str:
     distinct = len({s.text for s in samples})
     more = f", {SHOWN} shown" if distinct > SHOWN else ""
     caption = f"<h4>{title}</h4><p class=note>{len(samples)} samples, {distinct} distinct{more}</p>"
     if not samples:
         return f"<div><h4>{title}</h4><p class=note>none recorded</p></div>"
-    head = ["response", "", "reward", "gold"]
-    return f"<div>{caption}{table(head, _sample_rows(samples), 'samples')}</div>"
+    head = ["response", "", "reward", *(["gold"] if gold else [])]
+    return f"<div>{caption}{table(head, _sample_rows(samples, gold), 'samples')}</div>"
 
 
 def samples_html(record: Record, point: Point, decoding: str) -> str:
@@ -203,9 +214,10 @@ def samples_html(record: Record, point: Point, decoding: str) -> str:
     after = [s for s in mine if s.when == "after"]
     last = max((s.round for s in after), default=0)
     after = [s for s in after if s.round == last]
+    gold = valued(record.config)
     return (
         f"<h3>{decoding.capitalize()}</h3>"
-        f'<div class="pair">{_said(before, "before")}{_said(after, "after")}</div>'
+        f'<div class="pair">{_said(before, "before", gold)}{_said(after, "after", gold)}</div>'
     )
 
 

@@ -61,6 +61,11 @@ def rated(config: Mapping[str, Any]) -> bool:
     return config.get("world.name", "words") == "words"
 
 
+def valued(config: Mapping[str, Any]) -> bool:
+    """Is there gold, or does nobody know what a response is worth?"""
+    return config.get("world.name", "words") != "texts"
+
+
 def corpus(config: Mapping[str, Any]) -> str:
     """What people are asked about beside the policy's samples."""
     return "rated training words" if rated(config) else "training texts"

@@ -27,7 +27,7 @@ from jax.sharding import PartitionSpec as P
 
 from rlhf_jax import config as cfg
 from rlhf_jax import grid
-from rlhf_jax.config import Config
+from rlhf_jax.config import Config, ConfigError
 from rlhf_jax.humans.population import group_of, take
 from rlhf_jax.kernels import (
     collect,
@@ -99,7 +99,13 @@ def build(
     `base`: parameters of a base model that take the place of pretraining. `like`: a pipeline
     whose compiled calls are used again where they are those of this configuration too. `data`:
     a world of texts and what real people said in it, of rows instead of `collect.source`.
+
+    Raises `ConfigError` where both say who answered.
     """
+    if data is not None and config.collect.source:
+        raise ConfigError(
+            f"collect.source = {config.collect.source}: the answers are given already, as rows"
+        )
     if like is not None and data is not None and like.parts.data is not data:
         like = None
     if like is not None and same_program(like.parts.config, config):
@@ -168,8 +174,8 @@ def going_on(line: Pipeline, done: int) -> tuple[Pipeline, int]:
     call, n = plan[i], policy_settings(config.learner, config).iterations
     piece = math.gcd(n, call.steps - made)
     run = dataclasses.replace(config.run, chunk=piece)
-    given = None if config.collect.source else parts.data
-    by_piece = make(dataclasses.replace(config, run=run), list(line.mesh.devices.flat), given)
+    devices = list(line.mesh.devices.flat)
+    by_piece = make(dataclasses.replace(config, run=run), devices, parts.data)
     run_piece = partial(_policy, parts._replace(policy=by_piece.policy))
     rest = tuple(
         Call("policy", call.round, call.first + k, piece, run_piece)

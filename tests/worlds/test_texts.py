@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import gzip
 import itertools
 import json
 from pathlib import Path
@@ -371,6 +372,15 @@ def test_without_answers_there_is_no_world_of_texts():
         pipeline.build(validate(CONFIG), jax.devices()[:1])
 
 
+def test_answers_are_given_once():
+    data = texts.answered(answers(), SETTINGS)
+    both = validate(replaced(CONFIG, {"collect.source": "file.jsonl"}))
+    with pytest.raises(ConfigError, match=r"file.jsonl: the answers are given already"):
+        pipeline.build(both, jax.devices()[:1], data=data)
+    with pytest.raises(ConfigError, match=r"need world.name = texts, not words"):
+        pipeline.build(Config(), jax.devices()[:1], data=data)
+
+
 def test_a_file_gives_what_its_rows_give(tmp_path: Path):
     decided = [r for r in answers() if r.label != 0.5]
     path = tmp_path / "own.jsonl"
@@ -385,3 +395,29 @@ def test_a_file_gives_what_its_rows_give(tmp_path: Path):
     jax.tree.map(np.testing.assert_array_equal, found.answers, expected.answers)
     assert found.world.facts["source"] == "own.jsonl"
     assert found.world.facts["format"] == "trl_preference"
+
+
+def test_real_transcripts_become_a_world_whose_ceiling_nobody_knows(data_folder: Path):
+    path = data_folder / "hh_rlhf_harmless.jsonl.gz"
+    data = texts.read(replaced(CONFIG, {"collect.source": str(path), "world.vocabulary": 512}))
+    facts = data.world.facts
+    assert facts["format"] == "hh_rlhf"
+    assert facts["answers"] == 1800 == len(data.answers.label) + facts["answers_held_out"]
+    assert facts["prompts_held_out"] == np.ceil(SETTINGS.held_out * facts["prompts"])
+    assert data.unseen.ceilings is None
+    assert set(np.asarray(data.answers.label)) == {1.0}
+
+
+def test_real_debates_are_held_out_whole_and_have_a_ceiling(data_folder: Path, tmp_path: Path):
+    with gzip.open(data_folder / "ukpconvarg1_pairs.jsonl.gz", "rt") as file:
+        lines = list(file)[::40]
+    path = tmp_path / "pairs.jsonl"
+    path.write_text("".join(lines))
+    second = data_folder / "ukpconvarg1_args.json.gz"
+    changes = {"collect.source": str(path), "collect.arguments": str(second)}
+    data = texts.read(replaced(CONFIG, changes | {"world.vocabulary": 256}))
+    debate = {json.loads(line)["topic"]: json.loads(line)["debate"] for line in lines}
+    assert data.world.facts["prompts"] == len(debate)
+    assert len(set(data.unit.tolist())) < len(set(debate.values()))
+    another, most = data.unseen.ceilings or (0.0, 0.0)
+    assert 0.6 < another < most < 0.85

@@ -142,7 +142,7 @@ def blank(config: Config) -> Any:
         zero, zero, jax.random.split(jax.random.key(0), 1), zero, grid.expand(config).reward
     )
     none: Any = None
-    fit = Fit(Members(learner, zero), Best(zero, zero, zero, zero), zero, {})
+    fit = Fit(Members(learner, zero), Best(zero, zero, zero, zero), zero, zero, {})
     fields = dict.fromkeys(pipeline.State._fields, none)
     return pipeline.State(**fields | {"table": zero, "reward": fit})
 

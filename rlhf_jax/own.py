@@ -52,6 +52,8 @@ class Own(NamedTuple):
 
             words["asked"] = self.feedback.asked
             words["feedback"] = f"{self.feedback.name}: {described(self.feedback, settings)}"
+        if self.data is not None:
+            words["data"] = "what real people said, as rows"
         if self.penalty is not None:
             words["penalty"] = (
                 f"max_θ E_{{x~π_θ}}[r_φ(x) − β_KL Σ_t λ_t], λ_t by {_name(self.penalty)}, passed "

@@ -93,8 +93,8 @@ def policy_settings(name: str, config: Config) -> HParams:
 
 
 def answered(config: Config, data: Answered | None) -> Answered | None:
-    """What real people said: `data`, or the file that the configuration names; None where people
-    are modelled.
+    """What real people said: `data`, else the file that the configuration names; None where
+    people are modelled.
 
     Raises `ConfigError` where the answers have no place in the world, or the file is none.
     """
@@ -104,10 +104,6 @@ def answered(config: Config, data: Answered | None) -> Answered | None:
                 f"answers of real people need world.name = texts, not {config.world.name}"
             )
         return None
-    if data is not None and config.collect.source:
-        raise ConfigError(
-            f"collect.source = {config.collect.source}: the answers are given already, as rows"
-        )
     return texts.read(config) if data is None else data
 
 

@@ -27,7 +27,7 @@ from jax.sharding import PartitionSpec as P
 
 from rlhf_jax import config as cfg
 from rlhf_jax import grid
-from rlhf_jax.config import Config
+from rlhf_jax.config import Config, ConfigError
 from rlhf_jax.humans.population import group_of
 from rlhf_jax.kernels import (
     collect,
@@ -100,6 +100,10 @@ def build(
     whose compiled calls are used again where they are those of this configuration too. `own`: what
     takes the place of what the configuration names.
     """
+    if own.data is not None and config.collect.source:
+        raise ConfigError(
+            f"collect.source = {config.collect.source}: the answers are given already, as rows"
+        )
     if like is not None and not own.same(like.parts.own):
         like = None
     if like is not None and same_program(like.parts.config, config):
@@ -169,7 +173,8 @@ def going_on(line: Pipeline, done: int) -> tuple[Pipeline, int]:
     piece = math.gcd(n, call.steps - made)
     run = dataclasses.replace(config.run, chunk=piece)
     devices = list(line.mesh.devices.flat)
-    by_piece = make(dataclasses.replace(config, run=run), devices, parts.own)
+    own = parts.own._replace(data=parts.data)  # read once
+    by_piece = make(dataclasses.replace(config, run=run), devices, own)
     run_piece = partial(_policy, parts._replace(policy=by_piece.policy))
     rest = tuple(
         Call("policy", call.round, call.first + k, piece, run_piece)

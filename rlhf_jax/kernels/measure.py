@@ -239,11 +239,13 @@ def kernel(
             marked = jax.tree.map(lambda x, y: jnp.broadcast_to(x, y.shape), marked, rows.prompts)
 
         def one(plain: Prompts, marked: Prompts, tokens: Array, mask: Array) -> Any:
+            show = world.show
+            assert show is not None
+
             def strikes(person: Human, moment: Moment, triggered: Array, which: Array) -> Any:
                 pick = lambda x, y: jnp.where(triggered, y, x)
                 prompt = jax.tree.map(pick, plain, marked)
-                assert world.show is not None
-                x = perception.whole(world.show(given.world, prompt, tokens, mask, which))
+                x = perception.whole(show(given.world, prompt, tokens, mask, which))
                 last = jnp.maximum(jnp.sum(mask) - 1, 0)
                 worth = jnp.sum(perception.weights_at(person, moment) * x.values[last])
                 return worth, perception.perceive(person, x, moment)

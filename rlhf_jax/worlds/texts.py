@@ -189,6 +189,7 @@ def _responses(texts: Sequence[str], coder: Tokens) -> _Written:
     language, n = coder.language, len(texts)
     tokens = np.full((n, language.length), language.pad, np.int32)
     mask, cut = np.zeros(tokens.shape, bool), 0
+    assert language.eos is not None
     for i, text in enumerate(texts):
         ids = [*coder.encode(text), language.eos]
         cut += len(ids) > language.length
@@ -297,14 +298,14 @@ def answered(
 
     names = {name: i for i, name in enumerate(dict.fromkeys(r.annotator for r in compared))}
     shown = np.flatnonzero(~out)
-    label = [CANT_TELL if compared[i].label is None else compared[i].label for i in shown]
-    answers = Comparison(
-        episode(numbered.a[shown]),
-        episode(numbered.b[shown]),
-        np.asarray(label, np.float32),
-        np.asarray([compared[i].label is not None for i in shown], np.float32),
-        np.asarray([names[compared[i].annotator] for i in shown], np.int32),
-    )
+    label = [CANT_TELL if (y := compared[i].label) is None else y for i in shown]
+    columns: dict[str, Any] = {
+        "label": np.asarray(label, np.float32),
+        "weight": np.asarray([compared[i].label is not None for i in shown], np.float32),
+        "who": np.asarray([names[compared[i].annotator] for i in shown], np.int32),
+    }
+    sides = episode(numbered.a[shown]), episode(numbered.b[shown])
+    answers = Comparison(*sides, **columns)
     if not answers.weight.any():
         raise ConfigError(f"{where}: nobody answered about the prompts that are not held out")
     unseen_rows = np.flatnonzero(out)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import gzip
 import itertools
 import json
 from pathlib import Path
@@ -363,14 +364,23 @@ def test_what_a_file_is_too_small_for_is_said_of_the_file():
     with pytest.raises(ConfigError, match=r"more than the \d+ answers that rows given in Python"):
         pipeline.build(large, jax.devices()[:1], own=Own(data=data))
     two = texts.answered(answers(prompts=2), SETTINGS)
+    small = validate(replaced(CONFIG, {"reward.batch": 4}))
     with pytest.raises(ConfigError, match=r"all 12 answers .* about one prompt"):
-        small = validate(replaced(CONFIG, {"reward.batch": 4}))
         pipeline.build(small, jax.devices()[:1], own=Own(data=two))
 
 
 def test_without_answers_there_is_no_world_of_texts():
     with pytest.raises(ConfigError, match=r"--collect.source FILE"):
         pipeline.build(validate(CONFIG), jax.devices()[:1])
+
+
+def test_answers_are_given_once():
+    data = texts.answered(answers(), SETTINGS)
+    both = validate(replaced(CONFIG, {"collect.source": "file.jsonl"}))
+    with pytest.raises(ConfigError, match=r"file.jsonl: the answers are given already"):
+        pipeline.build(both, jax.devices()[:1], own=Own(data=data))
+    with pytest.raises(ConfigError, match=r"need world.name = texts, not words"):
+        pipeline.build(Config(), jax.devices()[:1], own=Own(data=data))
 
 
 def test_a_file_gives_what_its_rows_give(tmp_path: Path):
@@ -387,3 +397,29 @@ def test_a_file_gives_what_its_rows_give(tmp_path: Path):
     jax.tree.map(np.testing.assert_array_equal, found.answers, expected.answers)
     assert found.world.facts["source"] == "own.jsonl"
     assert found.world.facts["format"] == "trl_preference"
+
+
+def test_real_transcripts_become_a_world_whose_ceiling_nobody_knows(data_folder: Path):
+    path = data_folder / "hh_rlhf_harmless.jsonl.gz"
+    data = texts.read(replaced(CONFIG, {"collect.source": str(path), "world.vocabulary": 512}))
+    facts = data.world.facts
+    assert facts["format"] == "hh_rlhf"
+    assert facts["answers"] == 1800 == len(data.answers.label) + facts["answers_held_out"]
+    assert facts["prompts_held_out"] == np.ceil(SETTINGS.held_out * facts["prompts"])
+    assert data.unseen.ceilings is None
+    assert set(np.asarray(data.answers.label)) == {1.0}
+
+
+def test_real_debates_are_held_out_whole_and_have_a_ceiling(data_folder: Path, tmp_path: Path):
+    with gzip.open(data_folder / "ukpconvarg1_pairs.jsonl.gz", "rt") as file:
+        lines = list(file)[::40]
+    path = tmp_path / "pairs.jsonl"
+    path.write_text("".join(lines))
+    second = data_folder / "ukpconvarg1_args.json.gz"
+    changes = {"collect.source": str(path), "collect.arguments": str(second)}
+    data = texts.read(replaced(CONFIG, changes | {"world.vocabulary": 256}))
+    debate = {json.loads(line)["topic"]: json.loads(line)["debate"] for line in lines}
+    assert data.world.facts["prompts"] == len(debate)
+    assert len(set(data.unit.tolist())) < len(set(debate.values()))
+    another, most = data.unseen.ceilings or (0.0, 0.0)
+    assert 0.6 < another < most < 0.85

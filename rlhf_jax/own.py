@@ -48,10 +48,17 @@ class Own(NamedTuple):
                 f"r(x) is {_name(self.score)}, passed in from Python; nothing was fitted"
             )
         if self.feedback is not None:
+            from rlhf_jax import feedback
             from rlhf_jax.feedback.kind import described
 
-            words["asked"] = self.feedback.asked
-            words["feedback"] = f"{self.feedback.name}: {described(self.feedback, settings)}"
+            mine, theirs = self.feedback, feedback.find(self.feedback.name)
+            words["asked"] = mine.asked
+            words["feedback"] = f"{mine.name}: {described(mine, settings)}"
+            unsaid = theirs is not None and mine.equation is theirs.equation
+            if unsaid and mine.nll is not theirs.nll:
+                words["feedback"] = (
+                    f"{mine.name}: −log P by {_name(mine.nll)}, passed in from Python"
+                )
         if self.data is not None:
             words["data"] = "what real people said, as rows"
         if self.penalty is not None:
@@ -71,6 +78,13 @@ def refuse(own: Own, config: Config) -> None:
         raise ConfigError(
             "a penalty of your own takes the place of k1 in PPO's reward: it needs learner = ppo "
             f"and ppo.kl = k1_in_reward, not {config.learner} and {config.ppo.kl}"
+        )
+    kind, compared = own.feedback, config.reward.kind in ("borda", "distributional")
+    compared = compared or config.learner == "dpo" or config.reward.loss != "bradley_terry"
+    if kind is not None and compared and kind.name != "comparison":
+        raise ConfigError(
+            f"reward.kind = {config.reward.kind}, reward.loss = {config.reward.loss} and learner = "
+            f"{config.learner} are of comparisons: feedback of your own is {kind.name}"
         )
     if own.score is not None and config.learner == "dpo":
         raise ConfigError("learner = dpo learns from comparisons: a score of your own is not used")

@@ -18,7 +18,7 @@ import rlhf_jax
 from rlhf_jax import config as cfg
 from rlhf_jax import loop, pipeline
 from rlhf_jax.config import Config, ConfigError, World
-from rlhf_jax.feedback import comparison
+from rlhf_jax.feedback import comparison, rating
 from rlhf_jax.kernels.credit import credit
 from rlhf_jax.kernels.experience import Scored, Task
 from rlhf_jax.kernels.sampling import chosen
@@ -169,6 +169,15 @@ def test_what_was_passed_in_is_in_the_metadata_and_no_other_run_takes_its_folder
         rlhf_jax.run(config)
 
 
+def test_a_loss_that_says_no_equation_is_named():
+    mine = comparison.KIND._replace(nll=lambda reading, data, human: data.weight)
+    assert "−log P by" in Own(feedback=mine).said({})["feedback"]
+    assert (
+        "Bradley"
+        in Own(feedback=comparison.KIND).said({"reward.loss": "bradley_terry"})["feedback"]
+    )
+
+
 def test_a_study_of_these_is_made_and_answered(tmp_path):
     from rlhf_jax.studies.runs import carry_out
 
@@ -192,8 +201,9 @@ def test_a_study_of_these_is_made_and_answered(tmp_path):
         ),
         (Own(score=lambda x: x), {"learner": "dpo"}, "dpo learns from comparisons"),
         (Own(score=lambda x: x), {"ppo": cfg.PPO(critic_start="reward")}, "needs a reward model"),
+        (Own(feedback=rating.KIND), {"reward": cfg.Reward(kind="borda")}, "of your own is rating"),
     ],
-    ids=["penalty", "dpo", "critic"],
+    ids=["penalty", "dpo", "critic", "borda"],
 )
 def test_what_has_no_place_beside_what_is_named_is_refused(own, changes, said):
     config = dataclasses.replace(TINY, **changes)

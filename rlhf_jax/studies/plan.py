@@ -97,7 +97,8 @@ def is_population(study: Study, arm: str) -> bool:
     if axis is None:
         return False
     fields = [field_at(study.arms[arm], path) for path in axis.paths]
-    return len(fields) == 1 and cfg.is_data(fields[0])
+    whole = cfg.is_named(fields[0]) and axis.paths[0].endswith(f".{fields[0].name}")
+    return len(fields) == 1 and cfg.is_data(fields[0]) and not whole
 
 
 def _populations(study: Study, arm: str) -> tuple[tuple[int, ...], ...]:

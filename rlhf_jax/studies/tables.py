@@ -157,6 +157,9 @@ def setting_table(study: Study) -> Table:
         arm: {k: v for k, v in cfg.leaves(config).items() if not _hidden(k, varied)}
         for arm, config in study.arms.items()
     }
+    for arm, own in study.own.items():
+        passed = [name for name, x in own._asdict().items() if x is not None]
+        leaves[arm] |= {"passed in": ", ".join(passed)}
     first = next(iter(leaves.values()))
     every = list(dict.fromkeys(k for found in leaves.values() for k in found))
     apart = [k for k in every if len({str(found.get(k)) for found in leaves.values()}) > 1]

@@ -54,11 +54,12 @@ class Own(NamedTuple):
             mine, theirs = self.feedback, feedback.find(self.feedback.name)
             words["asked"] = mine.asked
             words["feedback"] = f"{mine.name}: {described(mine, settings)}"
-            unsaid = theirs is not None and mine.equation is theirs.equation
-            if unsaid and mine.nll is not theirs.nll:
-                words["feedback"] = (
-                    f"{mine.name}: −log P by {_name(mine.nll)}, passed in from Python"
-                )
+            if (
+                theirs is not None
+                and mine.equation is theirs.equation
+                and mine.nll is not theirs.nll
+            ):
+                words["feedback"] = f"{mine.name}: −log P by {_name(mine.nll)}, passed in"
         if self.data is not None:
             words["data"] = "what real people said, as rows"
         if self.penalty is not None:

@@ -1,8 +1,8 @@
 """Your own preference file: a reward model measured on held-out prompts, a policy against it.
 
-    python scripts/train.py configs/texts.py --collect.source FILE
+    .venv/bin/rlhf-jax train texts --collect.source FILE
 
-FILE is whatever `scripts/data.py stats FILE` reads, if it holds comparisons: TRL, hh-rlhf, Label
+FILE is whatever `rlhf-jax data stats FILE` reads, if it holds comparisons: TRL, hh-rlhf, Label
 Studio, Argilla and others. There is no gold: the report says how well the reward model predicts
 what people said of prompts that it never saw, what the proxy became and at what KL. See
 docs/texts.md.

@@ -188,6 +188,8 @@ def main() -> None:
     parser.add_argument("--disks", type=int, default=5)
     parser.add_argument("--seed", type=int, default=0)
     asked = parser.parse_args()
+    # Whoever is started in the background ignores Ctrl-C, and hands that on.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     with tempfile.TemporaryDirectory() as folder:
         stops = Stops(Path(folder), asked.seed)
         print(f"one start takes {stops.length:.0f} s", flush=True)

@@ -134,7 +134,7 @@ def test_work_that_succeeds_says_nothing(run):
         (["--seeds", "1", "2"], "2"),
         (["--seeds"], "--seeds"),
         (["--ppo.kl-weight", "much"], "--ppo.kl-weight"),
-        (["--world.name", "sentences"], "('words', 'probe')"),
+        (["--world.name", "sentences"], "('words', 'probe', 'texts')"),
         (["--pretrain.shared", "maybe"], "--pretrain.shared"),
         (["--model.heads", "3"], "model.heads = 3 does not divide model.width = 16"),
         (["--seeds", "0"], "seeds = 0: must lie between 1 and 100000"),

@@ -120,7 +120,11 @@ def test_a_path_is_a_path_even_where_a_name_is_the_same(tmp_path, monkeypatch):
     ("parse", "said", "message"),
     [
         (cli.configuration, "quikstart", "shipped configuration (did you mean quickstart?)"),
-        (cli.configuration, "xyzzy", "shipped configuration (there are hacking, quickstart)"),
+        (
+            cli.configuration,
+            "xyzzy",
+            "shipped configuration (there are hacking, quickstart, texts)",
+        ),
         (cli.configuration, "quikstart.py", "quikstart.py: no such configuration file"),
         (cli.configuration, "", "no such configuration file"),
         (lambda x: command.parse([x], STUDIES), "inatention", "(did you mean inattention?)"),

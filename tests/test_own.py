@@ -183,8 +183,7 @@ def test_a_study_of_these_is_made_and_answered(tmp_path):
 
     study = names(PENALTY + STUDY)["study"]
     page = carry_out(study, tmp_path)
-    results = json.loads((page.parent / "results.json").read_text())
-    assert set(results["arms"]) >= {"kl", "squares"} or "squares" in page.read_text()
+    assert "passed in = penalty" in page.read_text()
     own = [records.read(tmp_path / "penalties" / arm / "seeds-0-1") for arm in study.arms]
     assert [sorted(record.metadata["own"]) for record in own] == [[], ["penalty"]]
     ends = [record.metrics["evaluate", "eval/kl_exact"].values[-1] for record in own]

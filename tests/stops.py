@@ -21,20 +21,23 @@ import sys
 import tempfile
 import time
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 PATIENCE = 120.0
 """Seconds that a loaded machine may take for imports or a compilation to end."""
 CONFIG = """
+import dataclasses
 from rlhf_jax.config import *
 config = Config(
-    name="run", seeds=2, rounds=1,
-    world=World(name="probe", symbols=3, length=3),
-    model=Model(width=16, layers=1, heads=2, kv_heads=1, mlp=16),
-    pretrain=Pretrain(epochs=2, batch=16),
-    collect=Collect(budget=64), reward=Reward(steps=8, look=4, batch=16),
-    ppo=PPO(iterations=8, batch=16, epochs=1, minibatches=1),
+    name="run", seeds=2, rounds=2,
+    world=World(name="probe", length=3),
+    model=Model(width=16, layers=1, heads=2, kv_heads=1, mlp=32),
+    pretrain=Pretrain(epochs=5, batch=16),
+    collect=Collect(budget=128), reward=Reward(steps=8, look=4, batch=16),
+    ppo=PPO(iterations=12, batch=16, epochs=2, minibatches=2, kl_horizon=1000.0,
+            adam=dataclasses.replace(PPO().adam, learning_rate=(0.0003, 0.001))),
     evaluate=Evaluate(samples=32, shown=2),
     run=Run(chunk=1, checkpoint_seconds=0.0),
 )
@@ -71,9 +74,10 @@ class Stops:
         self._runs += 1
         return self.folder / f"runs-{self._runs}"
 
-    def start(self, where: Path, shell: str = "") -> subprocess.Popen[str]:
+    def start(self, where: Path, *changes: str, shell: str = "") -> subprocess.Popen[str]:
         words = [sys.executable, str(ROOT / "scripts" / "train.py"), str(self.folder / "config.py")]
         words += ["--run.directory", str(where), "--run.cache", str(self.folder / "cache")]
+        words += changes
         if shell:
             words = ["bash", "-c", f'"$@" {shell}', "bash", *words]
         environment = os.environ | {"PYTHONPATH": str(ROOT)}
@@ -81,14 +85,16 @@ class Stops:
             words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment
         )
 
-    def finish(self, where: Path, shell: str = "") -> None:
-        """Lets a start come to its end, and compares what it wrote with the run left alone."""
-        process = self.start(where, shell)
+    def finish(self, where: Path, shell: str = "") -> str:
+        """Lets a start come to its end, and compares what it wrote with the run left alone; what
+        it said."""
+        process = self.start(where, shell=shell)
         _, err = process.communicate(timeout=10 * PATIENCE)
         assert process.returncode == 0, err
         self.said(err, at_most=0)
         assert written(where) == written(self.straight), "other bytes"
         assert (where / "run" / "report.html").exists()
+        return err
 
     def said(self, err: str, at_most: int) -> list[str]:
         assert "Traceback" not in err, err
@@ -127,15 +133,15 @@ class Stops:
         assert rows(where) >= before, "rows that a signal had saved are gone"
         return code != 0
 
-    def many(self, number: signal.Signals, trials: int) -> None:
-        """`trials` stops in time, of one run after the other; each is let end and compared."""
-        where, stopped = self.new(), 0
-        while stopped < trials:
-            in_time = self.stop(where, number)
-            stopped += in_time
-            if not in_time or stopped == trials or (where / "run" / "report.html").exists():
+    def many(self, numbers: Sequence[signal.Signals]) -> None:
+        """Each of these, in time, in one run after the other; each is let end and compared."""
+        where, left = self.new(), list(numbers)
+        while left:
+            in_time = self.stop(where, left[0])
+            del left[:in_time]
+            if not in_time or not left or (where / "run" / "report.html").exists():
                 self.finish(where)
-                self.counts[f"{number.name}: runs that ended with equal bytes"] += 1
+                self.counts["stopped runs that ended with equal bytes"] += 1
                 where = self.new()
 
     def streams(self) -> None:
@@ -199,7 +205,7 @@ def main() -> None:
             (signal.SIGTERM, asked.stops),
             (signal.SIGKILL, asked.kills),
         ):
-            stops.many(number, trials)
+            stops.many([number] * trials)
             print(*(f"{k}: {v}" for k, v in sorted(stops.counts.items())), sep="\n", flush=True)
         for _ in range(asked.disks):
             stops.disk()

@@ -1,144 +1,99 @@
-"""A run that is killed and started again ends as one that was not."""
+"""A run that is stopped and started again ends as one that was left alone, to the last byte.
+
+A sample of `stops.py`, which can be run at length. All runs here are of one program.
+"""
 
 from __future__ import annotations
 
 import json
-import os
 import random
+import shutil
 import signal
 import subprocess
-import sys
 import time
 from pathlib import Path
 
 import pytest
+import stops as stopping
+from stops import Stops, written
 
-ROOT = Path(__file__).parents[1]
-CONFIG = """
-from rlhf_jax.config import *
-config = Config(
-    name="run", seeds=2, rounds=2,
-    world=World(name="probe", length=3),
-    model=Model(width=16, layers=1, heads=2, kv_heads=1, mlp=32),
-    pretrain=Pretrain(epochs=5, batch=16),
-    collect=Collect(budget=128), reward=Reward(steps=8, look=4, batch=16),
-    ppo=PPO(iterations=12, batch=16, epochs=2, minibatches=2, kl_horizon=1000.0),
-    evaluate=Evaluate(samples=32, shown=2),
-    run=Run(chunk=1, checkpoint_seconds=0.0),
-)
-"""
-
-
-def start(folder: Path, *arguments: str) -> subprocess.Popen:
-    config = folder.parent / "config.py"
-    config.write_text(CONFIG)
-    cache = folder.parent / "cache"
-    return subprocess.Popen(
-        [
-            sys.executable,
-            str(ROOT / "scripts/train.py"),
-            str(config),
-            "--run.directory",
-            str(folder),
-            "--run.cache",
-            str(cache),
-            *arguments,
-        ],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        env=os.environ,
-    )
-
-
-def finish(process: subprocess.Popen) -> str:
-    out, err = process.communicate(timeout=600)
-    assert process.returncode == 0, err
-    return out + err
-
-
-def results(folder: Path) -> tuple[bytes, bytes]:
-    run = folder / "run"
-    return (run / "metrics.jsonl").read_bytes(), (run / "samples.jsonl").read_bytes()
+pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")
-def straight(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("resume") / "straight"
-    finish(start(folder))
-    return folder
+def stops(tmp_path_factory: pytest.TempPathFactory) -> Stops:
+    return Stops(tmp_path_factory.mktemp("stops"))
 
 
-@pytest.mark.slow
-def test_kill_nine_at_random_moments_changes_no_bit(straight: Path) -> None:
-    folder = straight.parent / "killed"
-    log = folder / "run" / "metrics.jsonl"
-    kills = 0
-    for goal in sorted(random.Random(0).sample(range(5, 50), 3)):
-        process = start(folder)
-        while process.poll() is None:
-            if log.exists() and log.read_bytes().count(b"\n") >= goal:
-                time.sleep(random.random() * 0.2)
-                process.send_signal(signal.SIGKILL)
-                kills += process.wait() == -signal.SIGKILL
-                break
+def test_a_run_that_was_stopped_at_random_moments_writes_the_bytes_of_one_left_alone(stops: Stops):
+    stops.many(2 * [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+
+
+@pytest.mark.newest
+def test_stopped_between_any_two_rows_a_run_says_how_to_go_on_and_does(stops: Stops):
+    where, kills = stops.new(), 0
+    goals = sorted(random.Random(0).sample(range(5, 50), 4))
+    sent = (signal.SIGKILL, signal.SIGKILL, signal.SIGINT, signal.SIGKILL)
+    for goal, number in zip(goals, sent, strict=True):
+        process = stops.start(where)
+        while process.poll() is None and stopping.rows(where) < goal:
             time.sleep(0.01)
-        process.communicate()
+        time.sleep(random.random() * 0.2 * (number is signal.SIGKILL))
+        process.send_signal(number)
+        _, err = process.communicate(timeout=300)
+        if number is signal.SIGKILL:
+            kills += process.returncode == -number
+        else:
+            assert process.returncode == 130, err
+            assert "the same command goes on" in err
+            assert "Traceback" not in err
     assert kills >= 2
-    said = finish(start(folder))
-    assert "going on" in said
-    assert results(folder) == results(straight)
-    assert len(results(folder)[0].splitlines()) > 50
+    assert "going on" in stops.finish(where)
+    assert stopping.rows(where) > 50
 
 
-@pytest.mark.slow
-def test_ctrl_c_saves_and_says_how_to_go_on(straight: Path) -> None:
-    folder = straight.parent / "interrupted"
-    log = folder / "run" / "metrics.jsonl"
-    process = start(folder)
-    while process.poll() is None and not (log.exists() and log.read_bytes().count(b"\n") > 30):
-        time.sleep(0.01)
-    process.send_signal(signal.SIGINT)
-    _, err = process.communicate(timeout=300)
-    assert process.returncode == 130
-    assert "the same command goes on" in err
-    assert "Traceback" not in err
-    finish(start(folder))
-    assert results(folder) == results(straight)
+def test_a_run_that_nobody_can_read_ends_as_any_other(stops: Stops):
+    stops.finish(stops.new(), ">&- 2>&- <&-")
 
 
-@pytest.mark.slow
-def test_another_configuration_is_refused_by_name_of_the_fields(straight: Path) -> None:
-    before = results(straight)
-    process = start(straight, "--ppo.kl-weight", "0.7", "--reward.steps", "12")
+def test_a_disk_that_fills_costs_one_line_and_nothing_that_was_saved(stops: Stops, tmp_path: Path):
+    words = ["mount", "-t", "tmpfs", "-o", "size=40k", "tmpfs", str(tmp_path)]
+    if shutil.which("mount") is None or subprocess.run(words).returncode:
+        pytest.skip("a disk of its own needs the right to mount one")
+    subprocess.run(["umount", str(tmp_path)], check=True)
+    stops.disk()
+
+
+def test_another_configuration_is_refused_by_name_of_the_fields(stops: Stops):
+    before = written(stops.straight)
+    process = stops.start(stops.straight, "--ppo.kl-weight", "0.7", "--reward.steps", "12")
     _, err = process.communicate(timeout=300)
     assert process.returncode == 2
     assert "ppo.kl_weight (0.05 there, 0.7 here)" in err
     assert "reward.steps (8 there, 12 here)" in err
     assert err.count("\n") == 1
-    assert results(straight) == before
+    assert written(stops.straight) == before
 
 
-def rows(folder: Path) -> list[dict]:
-    return [json.loads(line) for line in results(folder)[0].decode().splitlines()]
+def numbers(where: Path) -> list[dict]:
+    return [json.loads(line) for line in written(where)[0].decode().splitlines()]
 
 
-@pytest.mark.slow
-def test_a_member_that_diverges_leaves_and_the_others_end_as_without_it(straight: Path) -> None:
-    folder = straight.parent / "one_diverged"
-    process = start(folder, "--ppo.adam.learning-rate", "0.0003", "1e8")
+def test_a_member_that_diverges_leaves_and_the_others_end_as_without_it(stops: Stops):
+    folder = stops.new()
+    process = stops.start(folder, "--ppo.adam.learning-rate", "0.0003", "1e8")
     out, err = process.communicate(timeout=600)
     assert (process.returncode, "Traceback" in err) == (0, False), err
     last = out.splitlines()[-1]
     assert "2 of 4 members diverged" in last
     assert "seed 0, ppo.adam.learning_rate = 1e+08 (policy, round 1, step" in last
     gone = False
-    for mine, alone in zip(rows(folder), rows(straight), strict=True):
+    for mine, alone in zip(numbers(folder), numbers(stops.straight), strict=True):
         for name in alone.keys() - {"stage", "round", "step"}:
             if len(alone[name]) == 1:  # the base model, shared by all
                 assert mine[name] == alone[name]
                 continue
-            assert mine[name][:2] == alone[name]
+            assert mine[name][:2] == alone[name][:2]
             gone |= mine[name][2] is None
         if gone and mine["stage"] == "evaluate":
             assert mine["eval/gold_sampled"][2:] == [None, None]
@@ -146,18 +101,17 @@ def test_a_member_that_diverges_leaves_and_the_others_end_as_without_it(straight
     assert "diverged" in (folder / "run" / "report.html").read_text()
 
 
-@pytest.mark.slow
-def test_where_all_members_diverge_the_run_ends_and_is_reported(straight: Path) -> None:
-    folder = straight.parent / "diverged"
+def test_where_all_members_diverge_the_run_ends_and_is_reported(stops: Stops):
+    folder = stops.new()
     for _ in range(2):  # and so it does when it is started again
-        process = start(folder, "--ppo.adam.learning-rate", "1e8")
+        process = stops.start(folder, "--ppo.adam.learning-rate", "1e8", "1e9")
         _, err = process.communicate(timeout=300)
         assert process.returncode == 1
         last = err.splitlines()[-1]
         assert "is not finite for seed" in last
-        assert "all 2 members have diverged" in last
+        assert "all 4 members have diverged" in last
         assert "Traceback" not in err
-    assert any(row["stage"] == "reward" for row in rows(folder))
+    assert any(row["stage"] == "reward" for row in numbers(folder))
     assert "every member diverged" in (folder / "run" / "report.html").read_text()
     said = json.loads((folder / "run" / "metadata.json").read_text())
     assert (said["finished"], said["diverged"]) == (None, True)

@@ -1,6 +1,6 @@
 """A process that is asked to stop does so in one line, and needs nobody to read what it says.
 
-The processes here do nothing heavy: what a whole run makes of it is in `test_stops`.
+The processes here do nothing heavy: what a whole run makes of it is in `test_resume`.
 """
 
 from __future__ import annotations

@@ -2,8 +2,8 @@
 
     make quickstart        or        .venv/bin/rlhf-jax train quickstart
 
-Cost: 6 minutes of processor time, compilation included. Result (2026-11-27): gold of samples
-−0.62 ± 0.04 → 2.40 ± 0.24, change +3.03 ± 0.24 (95 % over 8 seeds).
+Cost: 7 minutes of processor time, compilation included. Result (2026-11-27): gold of samples
+−0.62 ± 0.04 → 1.87 ± 0.46, change +2.50 ± 0.46 (95 % over 8 seeds).
 """
 
 from rlhf_jax.config import PPO, Adam, Collect, Config, Pretrain, Reward

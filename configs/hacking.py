@@ -5,9 +5,9 @@
 The people compare rated words only, so nobody ever told the reward model what gibberish is
 worth, and almost nothing holds the policy to words.
 
-Cost: 8 minutes of processor time. Result (2026-11-27, 16 seeds): proxy +2.43 ± 0.25; gold rises from
-−0.60 to 1.66 ± 0.56 at iteration 22 and then falls, to −1.00, gibberish, in ten of 16 seeds; six end
-on real words (1.6 to 2.7), which makes the mean at the end 0.14 ± 0.82.
+Cost: 8 minutes of processor time. Result (2026-11-27, 16 seeds): proxy +2.43 ± 0.25; gold rises
+from −0.60 to 1.66 ± 0.56 at iteration 22 and then falls, to −1.00, gibberish, in ten of 16 seeds;
+six end on real words (1.6 to 2.7), which makes the mean at the end 0.14 ± 0.82.
 """
 
 from rlhf_jax.config import PPO, Adam, Collect, Config, Pretrain, Reward

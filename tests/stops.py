@@ -59,6 +59,9 @@ class Stops:
 
     def __init__(self, folder: Path, seed: int = 0) -> None:
         self.folder, self.random, self.counts = folder, random.Random(seed), Counter[str]()
+        # Whoever is started in the background ignores Ctrl-C, and hands that on.
+        if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+            signal.signal(signal.SIGINT, signal.default_int_handler)
         (folder / "config.py").write_text(CONFIG)
         self._runs = 0
         self.straight = self.new()
@@ -194,8 +197,6 @@ def main() -> None:
     parser.add_argument("--disks", type=int, default=5)
     parser.add_argument("--seed", type=int, default=0)
     asked = parser.parse_args()
-    # Whoever is started in the background ignores Ctrl-C, and hands that on.
-    signal.signal(signal.SIGINT, signal.default_int_handler)
     with tempfile.TemporaryDirectory() as folder:
         stops = Stops(Path(folder), asked.seed)
         print(f"one start takes {stops.length:.0f} s", flush=True)

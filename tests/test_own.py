@@ -20,7 +20,7 @@ from rlhf_jax import loop, pipeline
 from rlhf_jax.config import Config, ConfigError, World
 from rlhf_jax.feedback import comparison, rating
 from rlhf_jax.kernels.credit import credit
-from rlhf_jax.kernels.experience import Scored, Task
+from rlhf_jax.kernels.experience import Scored
 from rlhf_jax.kernels.sampling import chosen
 from rlhf_jax.own import Own
 from rlhf_jax.report import records
@@ -139,11 +139,8 @@ def test_a_penalty_is_paid_in_the_place_of_the_kl():
     x = Episode(prompts(4), tokens, mask)
     scored = Scored(x, jnp.where(mask, chosen(own, x), 0.0), own, reference, jnp.arange(4.0))
     values, beta = jnp.zeros((4, 4)), jnp.float32(0.5)
-    task = Task(None, LANGUAGE, None, None, None)
     raw = cfg.PPO(whiten_advantages=False, gae_lambda=1.0)
-    paid = lambda penalty, weight=beta: credit(
-        raw, task._replace(penalty=penalty), scored, values, weight
-    )[1]
+    paid = lambda penalty, weight=beta: credit(raw, LANGUAGE, scored, values, weight, penalty)[1]
     np.testing.assert_allclose(paid(lambda a, b: a - b), paid(None), rtol=1e-6)
     np.testing.assert_allclose(paid(lambda a, b: 0.0 * a), paid(None, 0.0 * beta), rtol=1e-6)
     half = 0.5 * np.square(np.asarray(chosen(own, x) - chosen(reference, x)))[:, :2]

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from rlhf_jax.config import PPO, ConfigError
-from rlhf_jax.kernels.experience import Scored, Task, ended
+from rlhf_jax.kernels.experience import Penalty, Scored, ended
 from rlhf_jax.kernels.sampling import check, chosen
 from rlhf_jax.ops.returns import generalised_advantage
 from rlhf_jax.ops.rewards import judged, shaped, with_next
@@ -54,19 +54,25 @@ def states(hp: PPO, mask: Array) -> Array:
 
 
 def credit(
-    hp: PPO, task: Task, x: Scored, values: Array, kl_weight: Array
+    hp: PPO,
+    language: Language,
+    x: Scored,
+    values: Array,
+    kl_weight: Array,
+    penalty: Penalty | None = None,
 ) -> tuple[Array, Array, Array]:
     """Advantages [B, T] as the epochs use them, returns [B, T], and the unit [] of the former:
-    how much of the score is 1, by which whitening has divided it. values: [B, T + 1].
+    how much of the score is 1, by which whitening has divided it. values: [B, T + 1]. `penalty` is
+    paid in the place of what `hp.kl` says.
 
     A score is for the whole response: unless `hp.time_limit` says otherwise, time running out
     ends the episode just as EOS does, and nothing is bootstrapped.
     """
-    mask, language = x.episode.mask, task.language
+    mask = x.episode.mask
     valued = states(hp, mask)
     kl = {"k1_in_reward": x.log_ratio, "exact": x.exact_kl}.get(hp.kl, jnp.zeros_like(x.logps))
-    if task.penalty is not None:
-        kl = x.penalised(task.penalty)
+    if penalty is not None:
+        kl = x.penalised(penalty)
     pay = jax.vmap(partial(shaped, at=hp.score_at), (0, 0, 0, None))
     rewards = pay(kl, x.scores, mask, kl_weight)
     unit = jnp.ones(())

@@ -36,6 +36,10 @@ Observe = Callable[[Given, Episode, Array], Metrics]
 """(given, episode, scores) → metrics that the learner never sees, gold among them"""
 
 
+Penalty = Callable[[Array, Array], Array]
+"""(log π, log π_ref) of the chosen [B, T] → [B, T] nats"""
+
+
 class Task(NamedTuple):
     """Who answers what, and how it is judged."""
 
@@ -45,8 +49,8 @@ class Task(NamedTuple):
     """(hyper-parameters of the world, key) → tokens [P], mask [P]"""
     score: Score
     observe: Observe
-    penalty: Callable[[Array, Array], Array] | None = None
-    """(log π, log π_ref) of the chosen [B, T] → [B, T] nats that PPO pays in the place of k1"""
+    penalty: Penalty | None = None
+    """What PPO pays in the place of k1"""
 
 
 class Scored(NamedTuple):
@@ -68,7 +72,7 @@ class Scored(NamedTuple):
         ratio = self.logps - chosen(self.reference, self.episode)
         return jnp.where(self.episode.mask, ratio, 0.0)
 
-    def penalised(self, penalty: Callable[[Array, Array], Array]) -> Array:
+    def penalised(self, penalty: Penalty) -> Array:
         """[B, T]: a penalty of the chosen tokens' log-probabilities, 0 after the end."""
         said = penalty(self.logps, chosen(self.reference, self.episode))
         return jnp.where(self.episode.mask, said, 0.0)

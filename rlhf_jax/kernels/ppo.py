@@ -223,7 +223,9 @@ def kernel(task: Task, critic: Scalar, steps: int, joint: Joint | None = None) -
         x = gather(task, given, state.policy.params, key, hp.batch, hp.temperature)
         x = settle(hp, task.language, x)
         _, values = read(parameters(state), x.episode)  # the compiler drops the logits
-        advantages, returns, unit = credit(hp, task, x, values, state.kl_weight)
+        advantages, returns, unit = credit(
+            hp, task.language, x, values, state.kl_weight, task.penalty
+        )
         old = values[:, :-1]
         data = Experience(x.episode, x.logps, old, advantages, returns, anchor(hp, x, unit))
         return data, objective(task, given, x, state.kl_weight)

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from tiny import worths
+from tiny import feeling, worths
 
 from rlhf_jax import grid, worlds
 from rlhf_jax.config import PPO, Adam, Model, Pretrain, Reward, World
@@ -81,7 +81,7 @@ def optimise(reference: object, steps: int, **settings: float) -> object:
         adam=Adam(learning_rate=3e-3, warmup=0, final=0.02, eps=1e-5),
         **settings,
     )
-    score = lambda given, x: jax.vmap(PROBE.gold, (None, 0, 0))(None, x.tokens, x.mask)
+    score = lambda given, x: jax.vmap(feeling(PROBE), (None, 0, 0))(None, x.tokens, x.mask)
     task = Task(POLICY, PROBE.language, PROBE.prompt, score, lambda *_: {})
     kernel = ppo.kernel(task, SCALAR, steps)
     kernel = Kernel(kernel.init, jax.jit(repeat(kernel, steps).step))

@@ -2,23 +2,16 @@
 
 from __future__ import annotations
 
-import gc
 import os
 from pathlib import Path
 
 import jax
 import pytest
 
-# Tests are small and many, and more than half of their time is the compiler's. LLVM's optimisations
-# cost a third of that and gain nothing; the emitters by MLIR, which later versions cannot do
-# without, cost as much as all the rest. So do, in tracing, frames kept for tracebacks and searches
-# for garbage among the many objects that stay.
-FLAGS = ["--xla_backend_optimization_level=0", "--xla_llvm_disable_expensive_passes=true"]
-if jax.version.__version_info__ < (0, 11):
-    FLAGS.append("--xla_cpu_use_fusion_emitters=false")
-os.environ.setdefault("XLA_FLAGS", " ".join(FLAGS))
-jax.config.update("jax_traceback_in_locations_limit", 0)
-gc.set_threshold(200_000)
+# Tests are small and many: LLVM's optimisations cost a third of their time and gain nothing.
+os.environ.setdefault(
+    "XLA_FLAGS", "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
+)
 jax.config.update("jax_num_cpu_devices", 8)
 jax.config.update("jax_numpy_rank_promotion", "raise")
 
@@ -41,11 +34,9 @@ def data_folder() -> Path:
 
 @pytest.fixture(scope="session", autouse=True)
 def _compile_once(tmp_path_factory: pytest.TempPathFactory) -> None:
-    """Equal programs of one test session compile once, whichever worker asks, and whichever
-    process that a test starts: small ones too, which are many."""
+    """Equal programs of one test session compile once, whichever worker asks."""
     shared = tmp_path_factory.getbasetemp()
     if "PYTEST_XDIST_WORKER" in os.environ:
         shared = shared.parent
-    os.environ["JAX_COMPILATION_CACHE_DIR"] = str(shared / "xla")
     jax.config.update("jax_compilation_cache_dir", str(shared / "xla"))
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)

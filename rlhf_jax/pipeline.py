@@ -422,11 +422,12 @@ def _collect(parts: Parts, state: State) -> tuple[State, Metrics]:
 
 
 def _reward(parts: Parts, state: State) -> tuple[State, Metrics]:
-    people, number = parts.people, parts.config.collect.people
-    who = state.table.answers.who
-    group = jax.vmap(group_of, (0, 0, None))(people, who, number)
-    rate = lambda of: jnp.take_along_axis(jnp.asarray(of), group, axis=1)
-    known = (rate(people.human.lapse), rate(people.human.flip))
+    known = (jnp.zeros_like(state.table.answers.weight),) * 2
+    if parts.config.reward.noise == "known":
+        people, number = parts.people, parts.config.collect.people
+        group = jax.vmap(group_of, (0, 0, None))(people, state.table.answers.who, number)
+        rate = lambda of: jnp.take_along_axis(jnp.asarray(of), group, axis=1)
+        known = (rate(people.human.lapse), rate(people.human.flip))
     batch = (reward.Told(state.table.answers, *known), state.table.filled)
     fitted, metrics = parts.reward.step(state.reward, batch)
     return state._replace(reward=fitted), metrics

@@ -273,8 +273,8 @@ def test_debug_shows_where_and_is_no_setting():
     ("started", "said"),
     [
         (".venv/bin/rlhf-jax", ".venv/bin/rlhf-jax"),
-        ("/home/me/bin/rlhf-jax", "rlhf-jax"),
-        ("/home/me/rlhf_jax/__main__.py", "rlhf-jax"),
+        ("/bin/rlhf-jax", "rlhf-jax"),
+        ("/rlhf_jax/__main__.py", "rlhf-jax"),
         ("scripts/train.py", "rlhf-jax"),
     ],
 )

@@ -51,9 +51,9 @@ def people(
         person(g.human, dimensions, features, asked, at) for g, at in zip(every, where, strict=True)
     ]
     vectors = {"weights", "drift", "context", "spurious", "trigger", "target", "cutpoints"}
-    shares = jnp.broadcast_arrays(*(jnp.asarray(g.share, jnp.float32) for g in every))
+    parts = jnp.broadcast_arrays(*(jnp.asarray(g.share, jnp.float32) for g in every))
     shape = jnp.broadcast_shapes(
-        *(jnp.shape(x)[:1] if jnp.ndim(x) else () for x in (human.lapse, *shares))
+        *(jnp.shape(x)[:1] if jnp.ndim(x) else () for x in (human.lapse, *parts))
     )
 
     def stacked(path: Any, *leaves: Value) -> Array:
@@ -68,14 +68,20 @@ def people(
 
     some = lambda name: jnp.asarray([getattr(g, name) for g in every])
     spread = lambda x: jnp.broadcast_to(x, (*shape, len(every)))
-    others = sum(shares[1:], jnp.zeros_like(shares[0]))
+    others = sum(parts[1:], jnp.zeros_like(parts[0]))
     return People(
         jax.tree.map_with_path(stacked, *persons),
-        jnp.broadcast_to(jnp.stack([1.0 - others, *shares[1:]], axis=-1), (*shape, len(every))),
+        jnp.broadcast_to(jnp.stack([1.0 - others, *parts[1:]], axis=-1), (*shape, len(every))),
         spread(some("asked").astype(jnp.float32)),
         spread(some("served").astype(jnp.float32)),
         spread(some("triggered")),
     )
+
+
+def shares(people: People, among: Array) -> Array:
+    """[G], Σ = 1: the share of each group of those who are asked, or who are served."""
+    share = people.share * among
+    return share / jnp.maximum(jnp.sum(share), 1e-12)
 
 
 def group_of(people: People, who: Array, number: int) -> Array:
@@ -84,9 +90,7 @@ def group_of(people: People, who: Array, number: int) -> Array:
     The named groups come first, by their names, each as many as its share of those asked says; the
     rest are in group 0.
     """
-    share = people.share * people.asked
-    share = share / jnp.maximum(jnp.sum(share), 1e-12)
-    until = jnp.cumsum(share[1:])
+    until = jnp.cumsum(shares(people, people.asked)[1:])
     at = jnp.searchsorted(until, (who + 0.5) / number, side="right", method="compare_all")
     return jnp.where(at == until.shape[0], 0, at + 1).astype(jnp.int32)
 
@@ -100,9 +104,7 @@ def valued(people: People, values: Array, time: Value) -> Array:
 
 def served(people: People, valued: Array) -> Array:
     """Gold, Σ_g share_g u_g over the groups that are served: [G, …] → […]."""
-    share = people.share * people.served
-    share = share / jnp.maximum(jnp.sum(share), 1e-12)
-    gold = valued[0]
+    share, gold = shares(people, people.served), valued[0]
     for k in range(1, valued.shape[0]):
         gold = gold + share[k] * (valued[k] - valued[0])
     return gold

@@ -90,14 +90,6 @@ def bootstrap(weight: Array, key: Key) -> Array:
     return weight * often
 
 
-def out_of_bag(weight: Array, drawn: Array) -> Array:
-    """The weights of what `bootstrap` left out: (1 − 1/N)^N ≈ 1/e of the answers. [N] → [N].
-
-    Each member's own validation data, at no cost.
-    """
-    return jnp.where(drawn > 0, 0.0, weight)
-
-
 Weigh = Callable[[Members, Any, Array], tuple[Array, Array, Metrics]]
 """(state, all answers, how many are filled) → weights [k, N], log prior [k], metrics"""
 

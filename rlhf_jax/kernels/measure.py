@@ -13,7 +13,7 @@ from rlhf_jax.config import Evaluate
 from rlhf_jax.config import World as WorldSettings
 from rlhf_jax.feedback.comparison import probabilities
 from rlhf_jax.humans import Human, Moment, Perceived, perception
-from rlhf_jax.humans.population import People
+from rlhf_jax.humans.population import People, shares
 from rlhf_jax.kernels import ensemble
 from rlhf_jax.kernels.collect import corpus_episodes, prompts, triggered
 from rlhf_jax.kernels.draw import Samples
@@ -89,8 +89,7 @@ def agreement(a: Side, b: Side, people: People) -> Metrics:
     Where a row has one impression it is everybody's. Ceilings are of what people would say with all
     their lapses, flips, ties, noise and biases: ½ for those who answer by a coin.
     """
-    share = people.share * people.served
-    share = share / jnp.maximum(jnp.sum(share), 1e-12)
+    share = shares(people, people.served)
     every = range(a.valued.shape[1])
     gaps = [a.valued[:, g, :, None] - b.valued[:, g, None, :] for g in every]
     average = lambda f: sum(share[g] * f(gaps[g]) for g in every)
@@ -166,8 +165,7 @@ def answered(people: People, a: Perceived, b: Perceived) -> Array:
 
     Groups count by their share of those asked, whole people or not.
     """
-    share = people.share * people.asked
-    share = share / jnp.maximum(jnp.sum(share), 1e-12)
+    share = shares(people, people.asked)
 
     def one(group: tuple[Array, Human, Perceived, Perceived]) -> Array:
         share, person, a, b = group
